@@ -1,0 +1,92 @@
+"""Connections to PostgreSQL, as db_init.py, the drain and `check-database` make them: SQLAlchemy over psycopg2."""
+
+import socket
+
+import psycopg2
+from sqlalchemy import URL, Engine, create_engine
+from sqlalchemy.exc import DBAPIError
+
+
+def engine(
+    *, host: str, port: int, database: str, user: str, password: str, sslmode: str, application_name: str
+) -> Engine:
+    """Make an engine that holds at most one connection and finds out within seconds that its server is gone.
+
+    Args:
+        host: PostgreSQL's address.
+        port: Its port.
+        database: Database to connect to.
+        user: Role to connect as.
+        password: The role's password.
+        sslmode: libpq's sslmode.
+        application_name: What pg_stat_activity shows.
+    """
+    url = URL.create("postgresql+psycopg2", user, password, host, port, database)
+    return create_engine(
+        url,
+        pool_size=1,
+        pool_pre_ping=True,
+        max_overflow=0,
+        hide_parameters=True,  # an error must not carry bodies into the log
+        connect_args={
+            "sslmode": sslmode,
+            "application_name": application_name,
+            "connect_timeout": 5,  # seconds
+            "keepalives_idle": 10,  # seconds
+            "keepalives_interval": 5,  # seconds
+            "keepalives_count": 3,
+            "tcp_user_timeout": 20_000,  # milliseconds that sent data may stay unacknowledged
+        },
+    )
+
+
+ERRORS = (DBAPIError, psycopg2.Error)
+"""What PostgreSQL may raise: SQLAlchemy's wrapper, or the driver's own error where it runs no statement (COPY)."""
+
+
+def _cause(error: BaseException) -> BaseException:
+    return error.orig if isinstance(error, DBAPIError) and error.orig is not None else error
+
+
+def sqlstate(error: BaseException) -> str | None:
+    """Give PostgreSQL's code of an error; None if it is not PostgreSQL's, for example without a connection.
+
+    Args:
+        error: One of `ERRORS`.
+    """
+    code: str | None = getattr(_cause(error), "pgcode", None)
+    return code
+
+
+def one_line(error: BaseException) -> str:
+    """Say in one line what PostgreSQL, its driver or the system said.
+
+    Args:
+        error: What was raised; of SQLAlchemy's wrappers the driver's own error is told.
+    """
+    cause = _cause(error)
+    return " ".join(str(cause).split()) or type(cause).__name__
+
+
+def explain_no_connection(error: DBAPIError, url: URL) -> str:
+    """Say in one line why there is no connection, and what to do about it.
+
+    libpq gives no SQLSTATE for a connection that failed, and its texts are translated: so a connection without
+    PostgreSQL tells the network's faults from PostgreSQL's refusals.
+
+    Args:
+        error: What the attempt raised.
+        url: Where it was made to; its password is not repeated.
+    """
+    target = f"PostgreSQL at {url.host}:{url.port}"
+    try:
+        socket.create_connection((url.host or "", url.port or 5432), timeout=5).close()
+    except OSError as problem:
+        return (
+            f"cannot reach {target}: {problem}. Check host and port, that PostgreSQL runs there "
+            "(systemctl status postgresql) and listens on that address, and the firewalls between"
+        )
+    return (
+        f"{target} refuses role {url.username} on database {url.database}: {one_line(error)}. Check the role, its "
+        "password, the database, pg_hba.conf and sslmode"
+    )

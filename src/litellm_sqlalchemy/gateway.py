@@ -1,0 +1,72 @@
+"""The ASGI application that uvicorn serves: LiteLLM's proxy, every exchange of which goes into the ledger.
+
+    uvicorn litellm_sqlalchemy.gateway:app --workers 2 --lifespan on
+
+Of what LiteLLM's own `litellm --config` does, this needs no more: the proxy reads $CONFIG_FILE_PATH itself; the rest
+of the command concerns Prisma, other servers, and options that uvicorn's own command line has.
+"""
+
+import os
+import re
+import sys
+from pathlib import Path
+
+from litellm_sqlalchemy import systemd
+from litellm_sqlalchemy.ledger.capture import App, Ledger, Message, Receive, Scope, Send
+from litellm_sqlalchemy.settings import CaptureSettings, load
+
+ENVIRONMENT_NAME = re.compile(r"[A-Z][A-Z0-9_]*")
+
+
+def read_credentials() -> None:
+    """Put systemd's credentials with UPPERCASE names into the environment, where LiteLLM looks for keys."""
+    directory = os.environ.get("CREDENTIALS_DIRECTORY")
+    for file in sorted(Path(directory).iterdir()) if directory else ():
+        if ENVIRONMENT_NAME.fullmatch(file.name):
+            os.environ[file.name] = file.read_text().rstrip("\r\n")
+
+
+def check_configuration() -> None:
+    """Refuse to start without a configuration: LiteLLM would start, and know no model.
+
+    Raises:
+        SystemExit: $CONFIG_FILE_PATH is missing, or is no file that can be read.
+    """
+    path = os.environ.get("CONFIG_FILE_PATH", "")
+    if not os.access(path, os.R_OK) or not Path(path).is_file():
+        print(  # noqa: T201 - a command's message to its user
+            f"environment variable CONFIG_FILE_PATH is {path!r}: it must name LiteLLM's configuration, a file that "
+            "this user can read, for example /etc/litellm/config.yaml",
+            file=sys.stderr,
+        )
+        raise SystemExit(2)
+
+
+def announce(app: App) -> App:
+    """Tell systemd when an application has started.
+
+    Args:
+        app: The application to wrap.
+    """
+
+    async def announced(scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_and_tell(message: Message) -> None:
+            await send(message)
+            if message["type"] == "lifespan.startup.complete":
+                systemd.notify("READY=1")
+
+        await app(scope, receive, send_and_tell if scope["type"] == "lifespan" else send)
+
+    return announced
+
+
+def _make_app() -> App:
+    settings = load(CaptureSettings)
+    check_configuration()
+    read_credentials()
+    from litellm.proxy.proxy_server import app as litellm_app  # noqa: PLC0415 - it reads the environment at import
+
+    return announce(Ledger(litellm_app, settings))
+
+
+app = _make_app()

@@ -1,0 +1,1 @@
+"""The ledger: capture (ASGI) → spool (SQLite on the gateway) → drain → tables `requests` and `responses`."""

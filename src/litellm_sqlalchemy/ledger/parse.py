@@ -1,0 +1,253 @@
+"""What the bytes of an exchange say: models, tokens, errors, streamed answers put together.
+
+Pure functions over bytes that anybody may have sent: what is not understood is left out, nothing is raised.
+The shapes are those of OpenAI (chat, completions, embeddings, responses), Anthropic (messages) and Google
+(generateContent), which are what LiteLLM speaks to clients.
+"""
+
+import json
+import re
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from litellm_sqlalchemy.ledger import stream
+
+LONGEST_ERROR = 2_000  # characters
+LARGEST_INTEGER = (1 << 63) - 1
+LARGEST_DECODED = 256 << 20  # bytes; more than that out of a compressed body is somebody's joke
+GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS  # zlib finds out which
+PATH_MODEL = re.compile(r"/(?:deployments|engines|models)/([^:]+?)(?:/(?:chat/)?(?:completions|embeddings)|:\w+)$")
+STREAM_PATH = re.compile(r":streamGenerateContent$")
+HUGE_EXPONENT = re.compile(r"[eE][+-]?[0-9]{4}")
+ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+NOT_AUTHORIZED = frozenset({401, 403})
+TIMED_OUT = frozenset({408, 504})
+# Types of LiteLLM's own refusals that come with another status (litellm.proxy._types.ProxyErrorTypes).
+REFUSALS = frozenset({"no_db_connection", "budget_exceeded", "expired_key", "auth_error", "token_not_found_in_db"})
+
+Json = Any
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Body:
+    """A body as the tables keep it.
+
+    Attributes:
+        document: JSON text that jsonb takes; None if there is none.
+        text: The exact body, if it is UTF-8 without NUL.
+        other: The exact body, if it is anything else.
+    """
+
+    document: str | None = None
+    text: str | None = None
+    other: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestFacts:
+    """What a request's path and body say."""
+
+    body: Body
+    model: str | None = None
+    stream: bool = False
+    end_user: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ResponseFacts:
+    """What a response's status and body say."""
+
+    body: Body
+    outcome: str
+    model: str | None = None
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    error: str | None = None
+
+
+def decoded(body: bytes | None, content_encoding: str) -> bytes | None:
+    """Undo the encoding in which a body travelled: LiteLLM compresses answers for clients that accept it.
+
+    Args:
+        body: What came; None if it was not kept.
+        content_encoding: The header, or "".
+
+    Returns:
+        The body as the other side reads it; as it came, if the encoding is not known or the body is cut off.
+    """
+    if not body or content_encoding.lower() not in {"gzip", "x-gzip", "deflate"}:
+        return body
+    decompressor = zlib.decompressobj(GZIP_OR_ZLIB)
+    try:
+        plain = decompressor.decompress(body, LARGEST_DECODED)
+    except zlib.error:
+        return body
+    return plain if decompressor.eof else body
+
+
+def parse_request(path: str, body: bytes | None) -> RequestFacts:
+    """Read a request.
+
+    Args:
+        path: The URL's path.
+        body: What came, decoded; None if it was not kept.
+    """
+    text = _text(body)
+    document = _load(text)
+    fields = document if isinstance(document, dict) else {}
+    in_path = PATH_MODEL.search(path)
+    metadata = fields.get("metadata")
+    return RequestFacts(
+        body=_body(body, text, _original(document, text)),
+        model=_string(fields.get("model")) or (storable_text(in_path[1]) if in_path else None),
+        stream=fields.get("stream") is True or STREAM_PATH.search(path) is not None,
+        end_user=_string(fields.get("user"))
+        or (_string(metadata.get("user_id")) if isinstance(metadata, dict) else None),
+    )
+
+
+def parse_response(outcome: str, status: int | None, content_type: str, body: bytes | None) -> ResponseFacts:
+    """Read a response.
+
+    Args:
+        outcome: What the capture saw: whether the answer came to its end.
+        status: HTTP status, if there was one.
+        content_type: The header, or "".
+        body: What was answered, decoded; None if it was not kept.
+    """
+    text = _text(body)
+    if content_type.startswith("text/event-stream"):
+        events = list(stream.events(text or ""))
+        document = stream.assemble(events)
+        jsonb = _rewrite(document)
+        error_fields = next((event for event in events if _error_of(event)), None)
+    else:
+        document = _load(text)
+        jsonb = _original(document, text)
+        error_fields = document if (status or 0) >= 400 else None
+    fields = document if isinstance(document, dict) else {}
+    error = _error_of(error_fields)
+    if error is None and (status or 0) >= 400:
+        error = storable_text((text or "")[:LONGEST_ERROR]) or None
+    if outcome == "completed":
+        outcome = _outcome(status or 0, error, error_fields)
+    prompt, completion, total = _tokens(fields)
+    return ResponseFacts(
+        body=_body(body, text, jsonb),
+        outcome=outcome,
+        model=_string(fields.get("model")) or _string(fields.get("modelVersion")),
+        prompt_tokens=prompt,
+        completion_tokens=completion,
+        total_tokens=total,
+        error=error,
+    )
+
+
+def _outcome(status: int, error: str | None, fields: Json) -> str:
+    if status in TIMED_OUT:
+        return "upstream_timeout"
+    details = fields.get("error") if isinstance(fields, dict) else None
+    kind = details.get("type") if isinstance(details, dict) else None
+    # LiteLLM hands a provider's own 401 on, in words that begin with its name: it refuses the gateway, not the client.
+    by_gateway = not (error or "").startswith("litellm.")
+    if by_gateway and (status in NOT_AUTHORIZED or (status >= 400 and isinstance(kind, str) and kind in REFUSALS)):
+        return "refused"
+    return "error" if status >= 400 or error is not None else "completed"
+
+
+def _error_of(fields: Json) -> str | None:
+    """Find the message in the shapes in which servers tell errors."""
+    if not isinstance(fields, dict):
+        return None
+    error = fields.get("error") or fields.get("detail")
+    response = fields.get("response")
+    if error is None and fields.get("type") == "response.failed" and isinstance(response, dict):
+        error = response.get("error")
+    if isinstance(error, dict):
+        error = error.get("message") or error.get("error") or error
+    if isinstance(error, dict | list):
+        error = _rewrite(error)
+    return storable_text(error[:LONGEST_ERROR]) if isinstance(error, str) and error else None
+
+
+def _tokens(fields: Mapping[str, Json]) -> tuple[int | None, int | None, int | None]:
+    usage = fields.get("usage") or fields.get("usageMetadata")
+    if not isinstance(usage, dict):
+        return None, None, None
+
+    def count(*names: str) -> int | None:
+        for name in names:
+            value = usage.get(name)
+            if isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= LARGEST_INTEGER:
+                return value
+        return None
+
+    prompt = count("prompt_tokens", "input_tokens", "promptTokenCount")
+    completion = count("completion_tokens", "output_tokens", "candidatesTokenCount")
+    total = count("total_tokens", "totalTokenCount")
+    if total is None and prompt is not None and completion is not None and prompt + completion <= LARGEST_INTEGER:
+        total = prompt + completion
+    return prompt, completion, total
+
+
+def _text(body: bytes | None) -> str | None:
+    """Decode what PostgreSQL's text can hold exactly."""
+    if not body or b"\0" in body:
+        return None
+    try:
+        return body.decode()
+    except UnicodeDecodeError:
+        return None
+
+
+def _load(text: str | None) -> Json:
+    """Parse JSON as its specification has it (RFC 8259: no NaN); None if it is not JSON."""
+    if not text:
+        return None
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _refuse_constant(name: str) -> None:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _body(body: bytes | None, text: str | None, document: str | None) -> Body:
+    return Body(document=document, text=text, other=body if body and text is None else None)
+
+
+def _rewrite(document: Json) -> str | None:
+    """Write JSON for jsonb, which holds neither NUL nor half a surrogate pair."""
+    if document is None:
+        return None
+    try:
+        written = json.dumps(document, ensure_ascii=False, allow_nan=False)
+        written = written.encode("utf-16", "surrogatepass").decode("utf-16")  # joins pairs, refuses halves
+    except (ValueError, RecursionError):
+        return None
+    return None if ESCAPED_NUL.search(written) else written
+
+
+def _original(document: Json, text: str | None) -> str | None:
+    """Keep JSON as it was written, for the digits of its numbers, unless something in it may not suit jsonb."""
+    if document is None or text is None:
+        return None
+    return _rewrite(document) if "\\u" in text or HUGE_EXPONENT.search(text) else text
+
+
+def storable_text(text: str) -> str:
+    """Replace what PostgreSQL's text cannot hold: NUL and half surrogate pairs.
+
+    Args:
+        text: Any string, as JSON may have it.
+    """
+    return text.replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+
+
+def _string(value: Json) -> str | None:
+    return storable_text(value) if isinstance(value, str) and value else None

@@ -1,0 +1,167 @@
+"""Streamed answers put together into the shape of answers that are not streamed.
+
+Pure functions over what anybody may have sent: what is not understood is left out, nothing is raised.
+"""
+
+import json
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+Json = Any
+Fields = dict[str, Json]
+
+
+def events(text: str) -> Iterator[Fields]:
+    """Read the JSON objects of a stream of server-sent events (WHATWG HTML, section 9.2).
+
+    Args:
+        text: The whole body.
+    """
+    data: list[str] = []
+    for line in [*text.replace("\r\n", "\n").replace("\r", "\n").split("\n"), ""]:
+        if line.startswith("data:"):
+            data.append(line[5:].removeprefix(" "))
+        elif not line and data:
+            try:
+                event = json.loads("\n".join(data))
+            except (ValueError, RecursionError):  # [DONE] is one of those
+                event = None
+            data = []
+            if isinstance(event, dict):
+                yield event
+
+
+def assemble(stream: Sequence[Fields]) -> Fields | None:
+    """Put an answer together.
+
+    Args:
+        stream: The events' objects, in order.
+
+    Returns:
+        The answer as the endpoint gives it without streaming; None if the kind of stream is not known.
+    """
+    for event in stream:
+        for is_kind, put_together in _KINDS:
+            if is_kind(event):
+                try:
+                    return put_together(stream)
+                except RecursionError:  # nested deeper than anybody reads
+                    return None
+    return None
+
+
+def _fields(value: Json) -> Fields:
+    return value if isinstance(value, dict) else {}
+
+
+def _items(value: Json) -> list[Fields]:
+    return [item for item in value if isinstance(item, dict)] if isinstance(value, list) else []
+
+
+def _number(value: Json) -> int:
+    return value if isinstance(value, int) else 0
+
+
+def _merge(into: Fields, delta: Fields) -> None:
+    """Add a delta to what is there: text and lists are appended, objects and tool calls merged, the rest replaces."""
+    for name, value in delta.items():
+        there = into.get(name)
+        if value is None:
+            into.setdefault(name, None)
+        elif name in _APPENDED and isinstance(value, str) and isinstance(there, str):
+            into[name] = there + value
+        elif isinstance(value, dict):
+            into[name] = there if isinstance(there, dict) else {}
+            _merge(into[name], value)
+        elif name == "tool_calls" and isinstance(value, list):
+            into[name] = calls = there if isinstance(there, list) else []
+            for part in _items(value):
+                same = next((call for call in calls if call.get("index") == part.get("index")), None)
+                if same is None:
+                    calls.append(same := {})
+                _merge(same, part)
+        elif isinstance(value, list) and isinstance(there, list):
+            into[name] = there + value
+        else:
+            into[name] = value
+
+
+_APPENDED = frozenset({"content", "text", "refusal", "reasoning_content", "reasoning", "arguments", "thinking"})
+
+
+def _chat_or_text(stream: Sequence[Fields]) -> Fields:
+    """OpenAI's chat completions (`delta` becomes `message`) and completions (`text`)."""
+    answer: Fields = {}
+    choices: dict[int, Fields] = {}
+    for event in stream:
+        if "choices" not in event:
+            continue
+        answer.update({n: v for n, v in event.items() if n != "choices" and (v is not None or n not in answer)})
+        for part in _items(event["choices"]):
+            choice = choices.setdefault(_number(part.get("index")), {})
+            renamed = {("message" if name == "delta" else name): value for name, value in part.items()}
+            _merge(choice, renamed)
+    if answer.get("object") == "chat.completion.chunk":
+        answer["object"] = "chat.completion"
+    answer["choices"] = [choices[index] for index in sorted(choices)]
+    return answer
+
+
+def _responses(stream: Sequence[Fields]) -> Fields | None:
+    """OpenAI's responses: the last event that has the response has all of it."""
+    found = [event["response"] for event in stream if isinstance(event.get("response"), dict)]
+    return found[-1] if found else None
+
+
+def _messages(stream: Sequence[Fields]) -> Fields:
+    """Anthropic's messages."""
+    answer: Fields = {}
+    blocks: dict[int, Fields] = {}
+    for event in stream:
+        kind = event.get("type")
+        if kind == "message_start":
+            answer.update(_fields(event.get("message")))
+        elif kind == "content_block_start":
+            blocks[_number(event.get("index"))] = dict(_fields(event.get("content_block")))
+        elif kind == "content_block_delta":
+            delta = {name: value for name, value in _fields(event.get("delta")).items() if name != "type"}
+            block = blocks.setdefault(_number(event.get("index")), {})
+            if isinstance(delta.get("partial_json"), str):  # a tool's input, in pieces of JSON
+                block["partial_json"] = block.get("partial_json", "") + delta.pop("partial_json")
+            _merge(block, delta)
+        elif kind == "message_delta":
+            answer.update(_fields(event.get("delta")))
+            answer["usage"] = {**_fields(answer.get("usage")), **_fields(event.get("usage"))}
+    for block in blocks.values():
+        if "partial_json" in block:
+            try:
+                block["input"] = json.loads(block["partial_json"])
+                del block["partial_json"]
+            except (ValueError, RecursionError):
+                pass  # broken off: the pieces stay as they are
+    answer["content"] = [blocks[index] for index in sorted(blocks)]
+    return answer
+
+
+def _generated(stream: Sequence[Fields]) -> Fields:
+    """Google's generateContent: the parts of each candidate, in order."""
+    answer: Fields = {}
+    candidates: dict[int, Fields] = {}
+    for event in stream:
+        answer.update(event)
+        for part in _items(event.get("candidates")):
+            index = _number(part.get("index"))
+            content = _fields(part.get("content"))
+            parts = _items(_fields(candidates.get(index, {}).get("content")).get("parts"))
+            merged = {**content, "parts": [*parts, *_items(content.get("parts"))]}
+            candidates[index] = {**candidates.get(index, {}), **part, "content": merged}
+    answer["candidates"] = [candidates[index] for index in sorted(candidates)]
+    return answer
+
+
+_KINDS: tuple[tuple[Callable[[Fields], bool], Callable[[Sequence[Fields]], Fields | None]], ...] = (
+    (lambda event: isinstance(event.get("choices"), list), _chat_or_text),
+    (lambda event: str(event.get("type")).startswith("response."), _responses),
+    (lambda event: event.get("type") == "message_start", _messages),
+    (lambda event: isinstance(event.get("candidates"), list), _generated),
+)

@@ -1,0 +1,130 @@
+"""Settings of the ledger: environment variables `LEDGER_*`, and secrets from systemd's credentials directory."""
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Literal, TypeVar
+
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(text.split())
+
+
+# Only these have their bodies kept. A path that matches nothing is recorded without bodies: the answers of
+# management endpoints carry fresh secrets, and a new one must not need a new line here to be safe.
+LLM_PATHS = _words("""
+    /chat/completions /completions /embeddings /moderations /rerank /responses* /messages* /images/* /audio/* /videos*
+    /ocr /search /search/* /rag/* /interactions* /batches* /files* /fine_tuning/* /assistants* /threads* /containers*
+    /vector_stores* /a2a/* /engines/* /guardrails/apply_guardrail
+    /models/*:generateContent /models/*:streamGenerateContent /models/*:countTokens
+    /openai/* /openai_passthrough/* /cursor/* /anthropic/* /azure/* /azure_ai/* /bedrock/* /cohere/* /gemini/*
+    /mistral/* /openrouter/* /vertex_ai/* /vertex-ai/* /vllm/* /watsonx/* /nvidia_nim/* /deepgram/* /fal_ai/*
+    /gigachat/* /assemblyai/* /eu.assemblyai/*
+""")
+# Under /v1/mcp the MCP servers and their secrets are managed: that is not among these.
+OTHER_PATHS = _words("/v2/rerank /v1beta/models/* /v1beta/interactions* /mcp /mcp/* /mcp-rest/tools/*")
+FULL_PATHS = (*LLM_PATHS, *(f"/v1{path}" for path in LLM_PATHS), *OTHER_PATHS)
+IGNORED_PATHS = _words("""
+    / /ui /ui/* /_next/* /litellm-asset-prefix/* /swagger/* /docs* /redoc /openapi.json /favicon.ico /get_favicon
+    /get_image /get_logo_url /robots.txt /.well-known/* /routes /health /health/* /metrics /metrics/*
+""")
+REQUEST_HEADERS = _words("""
+    accept anthropic-beta anthropic-version content-encoding content-length content-type idempotency-key openai-beta
+    traceparent user-agent x-request-id x-litellm-call-id x-litellm-customer-id x-litellm-end-user-id
+    x-litellm-session-id x-litellm-tags x-litellm-timeout x-litellm-trace-id
+""")
+RESPONSE_HEADERS = _words("""
+    content-encoding content-length content-type llm_provider-* retry-after x-litellm-* x-ratelimit-* x-request-id
+""")
+
+
+def _split(value: object) -> object:
+    return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
+
+
+List = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+
+
+class CaptureSettings(BaseSettings):
+    """What the gateway's workers need: where the spool is, and what is recorded of which path.
+
+    Patterns are those of fnmatch: `*` stands for any characters, the slash included. A list is written with commas.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="LEDGER_")
+
+    spool_path: Path = Field(
+        default=Path("/var/lib/litellm/spool/spool.sqlite3"),
+        description="SQLite file that holds what is not yet in the database; its directory is private (mode 0700)",
+    )
+    full_paths: List = Field(
+        default=FULL_PATHS, description="paths recorded with bodies; any other path is recorded without"
+    )
+    ignored_paths: List = Field(
+        default=IGNORED_PATHS, description="paths not recorded at all; these come before full_paths"
+    )
+    request_headers: List = Field(
+        default=REQUEST_HEADERS, description="patterns of the request headers that are recorded"
+    )
+    response_headers: List = Field(
+        default=RESPONSE_HEADERS, description="patterns of the response headers that are recorded"
+    )
+
+    @field_validator("spool_path")
+    @classmethod
+    def _is_absolute(cls, path: Path) -> Path:
+        if not path.is_absolute():
+            raise ValueError("must be an absolute path, for example /var/lib/litellm/spool/spool.sqlite3")
+        return path
+
+
+class DrainSettings(CaptureSettings):
+    """What the drain needs: the spool, and the database."""
+
+    database_host: str = Field(description="PostgreSQL's address", min_length=1)
+    database_port: int = Field(default=5432, ge=1, le=65535, description="PostgreSQL's port")
+    database_name: str = Field(default="litellm_db", min_length=1, description="database")
+    database_user: str = Field(default="litellm", min_length=1, description="role that inserts")
+    database_password: SecretStr = Field(
+        description="its password: the credential ledger_database_password of the unit", min_length=1
+    )
+    database_sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = Field(
+        default="require", description="libpq's sslmode"
+    )
+    batch_records: int = Field(default=500, ge=1, le=100_000, description="most records in one transaction")
+    batch_bytes: int = Field(default=16 << 20, ge=1, description="bytes of bodies after which a batch is closed")
+
+    @field_validator("database_password", mode="before")
+    @classmethod
+    def _without_newline(cls, password: object) -> object:
+        return password.rstrip("\r\n") if isinstance(password, str) else password
+
+
+Settings = TypeVar("Settings", bound=CaptureSettings)
+
+
+def load(settings: type[Settings]) -> Settings:
+    """Read settings from the environment and the credentials directory.
+
+    Args:
+        settings: The class to read.
+
+    Raises:
+        SystemExit: A setting is missing or wrong; one line for each names it, the rule and where it is set. Values
+            are not repeated: one of them may be the password.
+    """
+    try:
+        return settings(_secrets_dir=os.environ.get("CREDENTIALS_DIRECTORY"))
+    except ValidationError as error:
+        lines = []
+        for problem in error.errors(include_input=False, include_url=False):
+            name = str(problem["loc"][0])
+            where = "credential" if name == "database_password" else "environment variable"
+            variable = "ledger_database_password" if name == "database_password" else f"LEDGER_{name.upper()}"
+            meaning = settings.model_fields[name].description
+            lines.append(f"{where} {variable} ({meaning}): {problem['msg']}")
+        print("\n".join(lines), file=sys.stderr)  # noqa: T201 - a command's message to its user
+        raise SystemExit(2) from None

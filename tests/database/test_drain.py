@@ -1,0 +1,577 @@
+"""The drain: what was spooled is in the tables, exactly once and unaltered, whatever goes wrong on the way."""
+
+import contextlib
+import datetime as dt
+import hashlib
+import json
+import logging
+import os
+import random
+import signal
+import sqlite3
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import pytest
+from hypothesis import HealthCheck, example, given, settings
+
+from litellm_sqlalchemy.database import ERRORS
+from litellm_sqlalchemy.ledger import drain as drain_module
+from litellm_sqlalchemy.ledger.drain import Drain
+from litellm_sqlalchemy.ledger.spool import Kind, Record, Spool
+from litellm_sqlalchemy.ledger.uuid7 import uuid7
+from tests.fix_bodies import BODIES, sse
+from tests.fix_postgres import APPLICATION_PASSWORD, Cluster, Database, free_port, run_db_init
+from tests.fix_server import wait_for
+
+Opened = Callable[[Path], Spool]
+RECEIVED_AT = 1_795_486_879_123_456  # Unix microseconds
+REQUEST: dict[str, Any] = {
+    "call_id": "call-1",
+    "method": "POST",
+    "path": "/v1/chat/completions",
+    "query": None,
+    "key_hash": hashlib.sha256(b"sk-1").hexdigest(),
+    "client": "192.0.2.7",
+    "headers": {"user-agent": "tests", "content-type": "application/json"},
+    "size": 0,
+    "complete": True,
+}
+RESPONSE: dict[str, Any] = {
+    "call_id": "call-1",
+    "status": 200,
+    "outcome": "completed",
+    "error": None,
+    "headers": {"content-type": "application/json"},
+    "size": 0,
+    "time_to_first_byte_ms": 12.5,
+    "duration_ms": 1500.25,
+}
+
+
+def half(kind: Kind, exchange: UUID, body: bytes | None = None, **facts: Any) -> Record:
+    known = REQUEST if kind == "request" else RESPONSE
+    found = {**known, "size": len(body or b""), **facts}
+    return Record(kind=kind, exchange=exchange, received_at=RECEIVED_AT, facts=json.dumps(found), body=body)
+
+
+def pair(exchange: UUID, question: bytes = b"{}", answer: bytes = b"{}") -> list[Record]:
+    return [half("request", exchange, question), half("response", exchange, answer)]
+
+
+def new_id() -> UUID:
+    return uuid7(RECEIVED_AT // 1000)
+
+
+@pytest.fixture
+def spool(tmp_path: Path) -> Iterator[Spool]:
+    opened = Spool(tmp_path / "spool" / "spool.sqlite3")
+    yield opened
+    opened.close()
+
+
+@pytest.fixture
+def drain(spool: Spool, ledger_database: Database) -> Iterator[Drain]:
+    engine = ledger_database.engine()
+    yield Drain(spool, engine, batch_records=500, batch_bytes=1 << 24)
+    engine.dispose()
+
+
+def rejected(spool: Spool) -> list[tuple[str, str]]:
+    return spool._connection.execute("SELECT kind, reason FROM rejected ORDER BY sequence").fetchall()
+
+
+def test_an_exchange(drain: Drain, spool: Spool, ledger_database: Database, caplog: pytest.LogCaptureFixture) -> None:
+    exchange = new_id()
+    question = b'{"model": "gpt", "stream": false, "user": "anna", "n": 1.10}'
+    answer = json.dumps(
+        {"model": "gpt-4", "usage": {"prompt_tokens": 3, "completion_tokens": 4, "total_tokens": 7}, "choices": []}
+    ).encode()
+    headers = {
+        "content-type": "application/json",
+        "x-litellm-model-name": "openai/gpt-4-turbo",
+        "x-litellm-response-cost": "1.2e-05",
+        "x-litellm-cache-key": "abc",
+    }
+    spool.append(
+        [
+            half("request", exchange, question, query="a=1"),
+            half("response", exchange, answer, headers=headers, call_id="call-2"),
+        ]
+    )
+    assert drain.run_once() == 2
+    assert spool.status().records == 0
+    assert caplog.text == ""  # in one transaction, without a detour
+    received_at = dt.datetime(2026, 11, 24, 2, 21, 19, 123456, tzinfo=dt.UTC)
+    (request,) = ledger_database.rows("SELECT * FROM requests")
+    assert request == {
+        "received_at": received_at,
+        "id": exchange,
+        "call_id": "call-1",
+        "method": "POST",
+        "path": "/v1/chat/completions",
+        "query": "a=1",
+        "model": "gpt",
+        "stream": False,
+        "key_hash": hashlib.sha256(b"sk-1").hexdigest(),
+        "end_user": "anna",
+        "client_address": "192.0.2.7",
+        "user_agent": "tests",
+        "headers": {"user-agent": "tests", "content-type": "application/json"},
+        "content_type": "application/json",
+        "body_size": len(question),
+        "body_complete": True,
+        "body": json.loads(question),
+        "body_text": question.decode(),
+        "body_bytes": None,
+    }
+    (response,) = ledger_database.rows("SELECT * FROM responses")
+    assert response == {
+        "received_at": received_at,
+        "id": exchange,
+        "call_id": "call-2",
+        "finished_at": received_at + dt.timedelta(milliseconds=1500.25),
+        "outcome": "completed",
+        "status": 200,
+        "model": "gpt-4",
+        "provider": "openai",
+        "prompt_tokens": 3,
+        "completion_tokens": 4,
+        "total_tokens": 7,
+        "cost": Decimal("0.000012"),
+        "cache_hit": True,
+        "time_to_first_byte_ms": 12.5,
+        "duration_ms": 1500.25,
+        "error": None,
+        "headers": headers,
+        "content_type": "application/json",
+        "body_size": len(answer),
+        "body": json.loads(answer),
+        "body_text": answer.decode(),
+        "body_bytes": None,
+    }
+
+
+def test_a_streamed_answer_is_kept_exactly_and_assembled(drain: Drain, spool: Spool, ledger_database: Database) -> None:
+    exchange = new_id()
+    stream = sse(*({"object": "chat.completion.chunk", "choices": [{"delta": {"content": c}}]} for c in ("Pa", "ris")))
+    facts = {"headers": {"content-type": "text/event-stream"}}
+    spool.append([half("request", exchange), half("response", exchange, stream, **facts)])
+    drain.run_once()
+    (row,) = ledger_database.rows(
+        "SELECT body_text, body #>> '{choices,0,message,content}' AS said, body ->> 'object' AS kind FROM responses"
+    )
+    assert row == {"body_text": stream.decode(), "said": "Paris", "kind": "chat.completion"}
+
+
+def test_half_an_exchange_says_nothing_that_it_does_not_know(
+    drain: Drain, spool: Spool, ledger_database: Database
+) -> None:
+    exchange = new_id()
+    spool.append(
+        [
+            half("request", exchange, key_hash=None, client=None, headers={}, complete=False),
+            half("response", exchange, status=None, outcome="interrupted", time_to_first_byte_ms=None, headers={}),
+        ]
+    )
+    drain.run_once()
+    (request,) = ledger_database.rows("SELECT * FROM requests")
+    nothing = ("query", "model", "key_hash", "end_user", "client_address", "user_agent", "content_type", "body")
+    assert [request[name] for name in (*nothing, "body_text", "body_bytes")] == [None] * 10
+    (response,) = ledger_database.rows("SELECT * FROM responses")
+    nothing = ("status", "model", "provider", "total_tokens", "cost", "time_to_first_byte_ms", "error", "body_text")
+    assert [response[name] for name in nothing] == [None] * 8
+    assert response["outcome"] == "interrupted"
+
+
+@pytest.mark.parametrize(
+    ("facts", "column", "value"),
+    [
+        ({"client": "fe80::1%eth0"}, "client_address", "fe80::1"),
+        ({"client": "some-name"}, "client_address", None),
+        ({"headers": {"x-litellm-end-user-id": "eva"}}, "end_user", "eva"),
+        ({"call_id": "a\0b\ud800\\\t\n\r"}, "call_id", "a\ufffdb?\\\t\n\r"),
+        ({"headers": {"a": "x\0\ud800\\n"}}, "headers", {"a": "x\ufffd?\\n"}),
+    ],
+)
+def test_odd_facts(
+    drain: Drain, spool: Spool, ledger_database: Database, facts: dict[str, Any], column: str, value: object
+) -> None:
+    spool.append([half("request", new_id(), **facts)])
+    drain.run_once()
+    assert [row[column] for row in ledger_database.rows("SELECT * FROM requests")] == [value]
+
+
+@pytest.mark.parametrize("cost", ["None", "", "NaN", "Infinity", "1e999999", "-"])
+def test_a_cost_that_is_none(drain: Drain, spool: Spool, ledger_database: Database, cost: str) -> None:
+    exchange = new_id()
+    headers = {"x-litellm-response-cost": cost}
+    spool.append([half("request", exchange), half("response", exchange, headers=headers)])
+    drain.run_once()
+    assert ledger_database.rows("SELECT cost FROM responses") == [{"cost": None}]
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None, max_examples=150)
+@given(question=BODIES, answer=BODIES, stream=...)
+@example(question=b'{"a": "\\ud800"}', answer=b'{"a": "\\u0000"}', stream=False)
+@example(question=b"\\N", answer=b"\\.", stream=True)
+@example(question=b"a\tb\nc\rd\\", answer=b"\xf4\x8f\xbf\xbf\xed\xa0\x80", stream=False)
+@example(question=b'{"a": 1e400, "b": 1e-400, "c": 1e131073}', answer=b"1" * 4000 + b".5", stream=False)
+def test_any_bytes_in_the_same_bytes_out(
+    drain: Drain, spool: Spool, ledger_database: Database, question: bytes, answer: bytes, stream: bool
+) -> None:
+    exchange = new_id()
+    headers = {"content-type": "text/event-stream" if stream else "application/json"}
+    spool.append([half("request", exchange, question), half("response", exchange, answer, headers=headers)])
+    with ledger_database.engine().connect() as connection:
+        assert drain.run_once() == 2
+        for table, body in (("requests", question), ("responses", answer)):
+            text, other = connection.exec_driver_sql(
+                f"SELECT body_text, body_bytes FROM {table} WHERE id = %s",  # noqa: S608 - the two names above
+                (exchange,),
+            ).one()
+            assert (text.encode() if text is not None else bytes(other or b"")) == body
+    connection.engine.dispose()
+    assert rejected(spool) == []
+
+
+def test_jsonb_that_postgresql_refuses_is_left_out_and_the_bytes_are_kept(
+    drain: Drain, spool: Spool, ledger_database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    # More digits after the point than PostgreSQL's numeric has.
+    refused = b'{"model": "gpt", "a": 0.' + b"0" * 20_000 + b"1}"
+    exchanges = [new_id() for _ in range(10)]
+    for number, exchange in enumerate(exchanges):
+        spool.append(pair(exchange, refused if number == 3 else b'{"model": "gpt"}'))
+    with caplog.at_level(logging.WARNING):
+        assert drain.run_once() == 20
+    rows = ledger_database.rows("SELECT id, body IS NULL AS without, body_text FROM requests ORDER BY id")
+    assert [row["id"] for row in rows if row["without"]] == [exchanges[3]]
+    assert [row["body_text"] for row in rows if row["without"]] == [refused.decode()]
+    assert ledger_database.rows("SELECT count(*) FROM responses") == [{"count": 10}]
+    assert rejected(spool) == []
+    assert f"action=stored_without_jsonb kind=request exchange={exchanges[3]}" in caplog.text
+
+
+def test_a_record_that_cannot_be_stored_is_set_aside_and_the_others_are_not_held_up(
+    drain: Drain, spool: Spool, ledger_database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    lonely, unread, outcome = new_id(), new_id(), new_id()
+    for _ in range(5):
+        spool.append(pair(new_id()))
+    spool.append([half("response", lonely)])  # no request: the foreign key refuses it
+    spool.append([Record(kind="request", exchange=unread, received_at=RECEIVED_AT, facts="[]", body=b"kept")])
+    spool.append([half("request", outcome), half("response", outcome, outcome="nobody knows")])
+    for _ in range(5):
+        spool.append(pair(new_id()))
+    while drain.run_once():
+        pass
+    assert ledger_database.rows("SELECT count(*) FROM requests") == [{"count": 11}]
+    assert ledger_database.rows("SELECT count(*) FROM responses") == [{"count": 10}]
+    assert [(kind, reason.split(":")[0]) for kind, reason in rejected(spool)] == [
+        ("response", "23503"),
+        ("request", "TypeError"),
+        ("response", "23514"),
+    ]
+    assert spool.status().records == 0
+    assert f"action=rejected kind=response exchange={lonely} reason=23503: insert or update on table" in caplog.text
+
+
+def test_a_request_alone_and_its_response_later(drain: Drain, spool: Spool, ledger_database: Database) -> None:
+    exchange = new_id()
+    spool.append([half("request", exchange)])
+    drain.run_once()
+    spool.append([half("response", exchange)])
+    drain.run_once()
+    assert ledger_database.rows("SELECT count(*) FROM requests JOIN responses USING (received_at, id)") == [
+        {"count": 1}
+    ]
+
+
+def test_batches_that_end_between_request_and_response(spool: Spool, ledger_database: Database) -> None:
+    small = Drain(spool, ledger_database.engine(), batch_records=1, batch_bytes=1)
+    for _ in range(3):
+        spool.append(pair(new_id()))
+    while small.run_once():
+        pass
+    assert ledger_database.rows("SELECT count(*) FROM requests JOIN responses USING (received_at, id)") == [
+        {"count": 3}
+    ]
+
+
+def test_what_was_committed_and_not_deleted_is_not_stored_twice(
+    drain: Drain, spool: Spool, ledger_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    spool.append(pair(new_id()))
+    with monkeypatch.context() as patch:
+        patch.setattr(spool, "delete", lambda _: (_ for _ in ()).throw(sqlite3.OperationalError("died here")))
+        with pytest.raises(sqlite3.OperationalError, match="died here"):
+            drain.run_once()
+    assert ledger_database.rows("SELECT count(*) FROM responses") == [{"count": 1}]
+    assert spool.status().records == 2
+    assert drain.run_once() == 2
+    assert ledger_database.rows("SELECT count(*) FROM requests JOIN responses USING (received_at, id)") == [
+        {"count": 1}
+    ]
+    assert spool.status().records == 0
+    assert rejected(spool) == []
+
+
+def test_what_fails_before_the_commit_stays_in_the_spool(
+    drain: Drain, spool: Spool, ledger_database: Database, opened: Opened
+) -> None:
+    ledger_database.cluster.execute("REVOKE INSERT ON responses FROM litellm", ledger_database.name)
+    spool.append(pair(new_id()))
+    with pytest.raises(ERRORS, match="permission denied for table responses"):
+        drain.run_once()
+    assert ledger_database.rows("SELECT count(*) FROM requests") == [{"count": 0}]
+    assert spool.status().records == 2
+    ledger_database.cluster.execute("GRANT INSERT ON responses TO litellm", ledger_database.name)
+    assert drain.run_once() == 2
+
+
+# --- the service ------------------------------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def running(drain: Drain, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Run the service, with pauses that a test can wait for."""
+    monkeypatch.setattr(drain_module, "POLL_SECONDS", 0.005)
+    monkeypatch.setattr(drain_module, "FIRST_PAUSE_SECONDS", 0.02)
+    monkeypatch.setattr(drain_module, "LONGEST_PAUSE_SECONDS", 0.05)
+    thread = threading.Thread(target=drain.run)
+    thread.start()
+    try:
+        yield
+    finally:
+        drain.stop()
+        thread.join(30)
+    assert not thread.is_alive()
+
+
+def wait_until_empty(path: Path) -> None:
+    with contextlib.closing(Spool(path)) as watcher:
+        wait_for(lambda: not watcher.status().records, "the spool is empty")
+
+
+def count(database: Database) -> tuple[object, object]:
+    (row,) = database.rows("SELECT (SELECT count(*) FROM requests) AS r, (SELECT count(*) FROM responses) AS s")
+    return row["r"], row["s"]
+
+
+def test_connections_that_are_cut_lose_nothing(
+    spool: Spool, ledger_database: Database, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, opened: Opened
+) -> None:
+    path = tmp_path / "spool" / "spool.sqlite3"
+    writer = opened(path)
+    with running(Drain(spool, ledger_database.engine(), batch_records=20, batch_bytes=1 << 20), monkeypatch):
+        for _ in range(25):
+            for _ in range(20):
+                writer.append(pair(new_id()))
+            ledger_database.cluster.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'litellm'"
+            )
+        wait_until_empty(path)
+    assert count(ledger_database) == (500, 500)
+    assert rejected(spool) == []
+
+
+def test_tables_that_are_not_there_yet_are_waited_for(
+    spool: Spool,
+    empty_database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    spool.append(pair(new_id()))
+    with running(Drain(spool, empty_database.engine(), batch_records=20, batch_bytes=1 << 20), monkeypatch):
+        wait_for(lambda: "action=waiting sqlstate=42P01" in caplog.text, "the drain waits")
+        assert run_db_init(empty_database).returncode == 0
+        wait_until_empty(tmp_path / "spool" / "spool.sqlite3")
+    assert count(empty_database) == (1, 1)
+
+
+def test_a_database_that_is_read_only_or_refuses_the_password_is_waited_for(
+    spool: Spool,
+    ledger_database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    opened: Opened,
+) -> None:
+    execute = ledger_database.cluster.execute
+    path = tmp_path / "spool" / "spool.sqlite3"
+    writer = opened(path)
+    with running(Drain(spool, ledger_database.engine(), batch_records=20, batch_bytes=1 << 20), monkeypatch):
+        for change, undo, reason in (
+            (
+                f"ALTER DATABASE {ledger_database.name} SET default_transaction_read_only = on",
+                f"ALTER DATABASE {ledger_database.name} RESET default_transaction_read_only",
+                "read-only transaction",
+            ),
+            (
+                "ALTER ROLE litellm PASSWORD 'changed'",
+                f"ALTER ROLE litellm PASSWORD '{APPLICATION_PASSWORD}'",
+                "password authentication failed",
+            ),
+        ):
+            execute(change)
+            execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'litellm'")
+            try:
+                writer.append(pair(new_id()))
+                wait_for(lambda: reason in caplog.text, reason)  # noqa: B023 - called at once
+                assert writer.status().records == 2
+            finally:
+                execute(undo)
+                execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'litellm'")
+            wait_until_empty(path)
+    assert count(ledger_database) == (2, 2)
+    assert APPLICATION_PASSWORD not in caplog.text
+
+
+def command(path: Path, database: Database, name: str, *options: str, **environment: str) -> "subprocess.Popen[str]":
+    """Start `litellm-sqlalchemy` as its unit does: settings in the environment, the password in the credentials."""
+    credentials = path.parent / "credentials"
+    credentials.mkdir(exist_ok=True)
+    (credentials / "ledger_database_password").write_text(f"{APPLICATION_PASSWORD}\n")
+    return subprocess.Popen(
+        [sys.executable, "-m", "litellm_sqlalchemy.cli", name, *options],
+        env={
+            "PATH": os.environ["PATH"],
+            "CREDENTIALS_DIRECTORY": str(credentials),
+            "LEDGER_SPOOL_PATH": str(path),
+            **database.environment(),
+            **environment,
+        },
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def test_killed_again_and_again_it_stores_everything_once(
+    ledger_database: Database, tmp_path: Path, opened: Opened
+) -> None:
+    path = tmp_path / "spool" / "spool.sqlite3"
+    spool = opened(path)
+    exchanges = [new_id() for _ in range(600)]
+    for exchange in exchanges:
+        spool.append(pair(exchange, exchange.hex.encode(), exchange.hex.encode()))
+    kills = 0
+    while spool.status().records:
+        before = spool.status().records
+        service = command(path, ledger_database, "drain", LEDGER_BATCH_RECORDS="100")
+        while spool.status().records == before and service.poll() is None:
+            time.sleep(0.001)
+        time.sleep(random.uniform(0, 0.05))
+        service.kill()
+        service.communicate()
+        kills += 1
+    assert kills > 1
+    assert rejected(spool) == []
+    rows = ledger_database.rows(
+        "SELECT r.id, r.body_text = s.body_text AND r.body_text = replace(r.id::text, '-', '') AS same "
+        "FROM requests r JOIN responses s USING (received_at, id)"
+    )
+    assert sorted(str(row["id"]) for row in rows) == sorted(map(str, exchanges))
+    assert all(row["same"] for row in rows)
+
+
+def test_it_stops_when_asked_and_leaves_nothing_half_done(
+    ledger_database: Database, tmp_path: Path, opened: Opened
+) -> None:
+    path = tmp_path / "spool" / "spool.sqlite3"
+    spool = opened(path)
+    for _ in range(50):
+        spool.append(pair(new_id()))
+    service = command(path, ledger_database, "drain")
+    wait_until_empty(path)
+    service.send_signal(signal.SIGTERM)
+    out, err = service.communicate(timeout=30)
+    assert (service.returncode, out) == (0, "")
+    assert err.splitlines() == ["INFO action=started", "INFO action=stopped"]
+    assert count(ledger_database) == (50, 50)
+
+
+def test_status(ledger_database: Database, tmp_path: Path, opened: Opened) -> None:
+    path = tmp_path / "spool" / "spool.sqlite3"
+    opened(path).append(pair(new_id()))
+    out, err = command(path, ledger_database, "status").communicate()
+    assert err == ""
+    found = json.loads(out)
+    assert {**found, "bytes": 0, "oldest_age_seconds": 0} == {
+        "records": 2,
+        "oldest_age_seconds": 0,
+        "rejected": 0,
+        "bytes": 0,
+    }
+    assert found["oldest_age_seconds"] == pytest.approx(time.time() - RECEIVED_AT / 1e6, abs=60)
+
+
+def test_status_makes_nothing(ledger_database: Database, tmp_path: Path) -> None:
+    process = command(tmp_path / "spool.sqlite3", ledger_database, "status")
+    out, err = process.communicate()
+    assert (process.returncode, out) == (1, "")
+    there_is_none = f"litellm-sqlalchemy: there is no spool {tmp_path}/spool.sqlite3"
+    assert err == f"{there_is_none}: it is made when the gateway or the drain starts\n"
+    assert not (tmp_path / "spool.sqlite3").exists()
+
+
+def test_check_database(ledger_database: Database, tmp_path: Path) -> None:
+    path = tmp_path / "spool.sqlite3"
+    out, err = command(path, ledger_database, "check-database").communicate()
+    assert err == ""
+    lines = dict(line.split(":", 1) for line in out.splitlines())
+    assert list(lines) == [
+        "driver",
+        "libpq",
+        "server",
+        "address",
+        "client_address",
+        "user",
+        "database",
+        "tls",
+        "requests",
+        "responses",
+    ]
+    assert lines["server"].strip().startswith("17.")
+    assert lines["driver"].strip().startswith("psycopg2 2.")
+    assert lines["user"].strip() == "litellm"
+    assert lines["tls"].strip() == "none"
+    out, err = command(path, ledger_database, "check-database", "--json").communicate()
+    assert json.loads(out)["database"] == ledger_database.name
+
+
+def test_check_database_tells_what_is_wrong(empty_database: Database, tmp_path: Path) -> None:
+    path = tmp_path / "spool.sqlite3"
+    nowhere = Database(Cluster("127.0.0.1", free_port()), "litellm_db")
+    for database, environment, message in (
+        (nowhere, {}, f"litellm-sqlalchemy: cannot reach PostgreSQL at 127.0.0.1:{nowhere.cluster.port}: "),
+        (empty_database, {"LEDGER_DATABASE_USER": "nobody"}, "refuses role nobody on database"),
+        (empty_database, {}, 'litellm-sqlalchemy: the query failed: relation "requests" does not exist'),
+    ):
+        process = command(path, database, "check-database", **environment)
+        out, err = process.communicate()
+        assert (process.returncode, out) == (1, "")
+        assert message in err
+        assert err.count("\n") == 1
+        assert APPLICATION_PASSWORD not in err
+
+
+def test_the_services_tell_what_is_wrong_with_the_spool(ledger_database: Database, tmp_path: Path) -> None:
+    path = tmp_path / "spool.sqlite3"
+    path.touch()
+    tmp_path.chmod(0o755)
+    for name in ("drain", "status"):
+        process = command(path, ledger_database, name)
+        out, err = process.communicate()
+        assert (process.returncode, out) == (1, "")
+        assert "must be 0700: chmod 700" in err
+        assert err.count("\n") == 1

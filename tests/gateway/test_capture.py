@@ -1,0 +1,547 @@
+"""The ASGI wrapper, around a small application, over real HTTP."""
+
+import asyncio
+import hashlib
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+import httpx
+import pytest
+
+from litellm_sqlalchemy.ledger.capture import App, Ledger, Message, Receive, Scope, Send
+from litellm_sqlalchemy.ledger.spool import Record, Spool, SpooledRecord, SpoolError, SpoolWriter
+from litellm_sqlalchemy.settings import CaptureSettings
+from tests.fix_server import Client, serving, wait_for
+
+CHAT = "/v1/chat/completions"
+KEY = "sk-a-key-that-must-not-be-found"
+
+
+class Upstream:
+    """The application behind the ledger: what it answers is set by each test."""
+
+    def __init__(self) -> None:
+        self.calls: list[Scope] = []
+        self.bodies: list[bytes] = []
+        self.go_on = threading.Event()
+        self.answer: Callable[[Scope, Receive, Send], Any] = self.json
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            for event in ("startup", "shutdown"):
+                await receive()
+                await send({"type": f"lifespan.{event}.complete"})
+            return
+        self.calls.append(scope)
+        await self.answer(scope, receive, send)
+
+    async def read(self, receive: Receive) -> bytes:
+        body = b""
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ConnectionError("the client has left")
+            body += bytes(message.get("body", b""))
+            if not message.get("more_body"):
+                self.bodies.append(body)
+                return body
+
+    async def json(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        body = await self.read(receive)
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def pause(self) -> None:
+        await asyncio.to_thread(self.go_on.wait, 60)
+
+    def chunks(self, *chunks: bytes | None, **headers: str) -> None:
+        """Answer in chunks; None is a pause until the test says go on."""
+
+        async def answer(_scope: Scope, receive: Receive, send: Send) -> None:
+            await self.read(receive)
+            pairs = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+            await send({"type": "http.response.start", "status": 200, "headers": pairs})
+            for chunk in chunks:
+                if chunk is None:
+                    await self.pause()
+                else:
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+
+        self.answer = answer
+
+
+class Gateway:
+    """A served ledger, and what it has spooled."""
+
+    def __init__(self, port: int, path: Path, upstream: Upstream) -> None:
+        self.port = port
+        self.path = path
+        self.upstream = upstream
+        self.url = f"http://127.0.0.1:{port}"
+
+    def post(self, path: str = CHAT, **options: Any) -> httpx.Response:
+        return httpx.post(f"{self.url}{path}", **{"content": b"{}", "timeout": 60, **options})
+
+    def records(self) -> list[SpooledRecord]:
+        spool = Spool(self.path)
+        found = spool.read(1_000, 1 << 30)
+        spool.close()
+        return found
+
+    def exchange(self) -> tuple[SpooledRecord, dict[str, Any], SpooledRecord, dict[str, Any]]:
+        """The only exchange there is."""
+        wait_for(lambda: len(self.records()) >= 2, "two records")
+        request, response = self.records()
+        assert (request.kind, response.kind) == ("request", "response")
+        assert request.exchange == response.exchange
+        assert request.received_at == response.received_at
+        return request, json.loads(request.facts), response, json.loads(response.facts)
+
+
+@pytest.fixture
+def upstream() -> Upstream:
+    return Upstream()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "spool" / "spool.sqlite3"
+
+
+@pytest.fixture
+def gateway(path: Path, upstream: Upstream) -> Iterator[Gateway]:
+    with serving(Ledger(upstream, CaptureSettings(spool_path=path))) as port:
+        yield Gateway(port, path, upstream)
+        upstream.go_on.set()
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Writes to the spool wait until this is set."""
+    opened = threading.Event()
+    commit = SpoolWriter._commit
+
+    def wait_and_commit(self: SpoolWriter, batch: Any) -> None:
+        opened.wait(60)
+        commit(self, batch)
+
+    monkeypatch.setattr(SpoolWriter, "_commit", wait_and_commit)
+    yield opened
+    opened.set()
+
+
+@pytest.fixture
+def broken(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Writes to the spool fail while this is set."""
+    is_broken = threading.Event()
+    append = Spool.append
+
+    def fail_or_append(self: Spool, records: list[Record]) -> None:
+        if is_broken.is_set():
+            raise SpoolError("no space left")
+        append(self, records)
+
+    monkeypatch.setattr(Spool, "append", fail_or_append)
+    return is_broken
+
+
+@pytest.mark.parametrize(
+    "body", [b"", b"{}", b"\0\xff", bytes(range(256)) * 8_000], ids=["none", "json", "bytes", "2 MB"]
+)
+def test_an_exchange(gateway: Gateway, body: bytes) -> None:
+    before = time.time()
+    answer = gateway.post(
+        content=body,
+        params={"limit": "5", "api_key": KEY},
+        headers={"authorization": f"Bearer {KEY}", "user-agent": "tests", "x-request-id": "r1", "cookie": "c=1"},
+    )
+    assert (answer.status_code, answer.content) == (200, body)
+    request, asked, response, answered = gateway.exchange()
+    assert (request.body, response.body) == (body, body)
+    assert gateway.upstream.bodies == [body]
+    exchange = request.exchange
+    assert exchange.version == 7
+    assert exchange.int >> 80 == request.received_at // 1000
+    assert before <= request.received_at / 1e6 <= time.time()
+    assert {**asked, "headers": None} == {
+        "call_id": str(exchange),
+        "method": "POST",
+        "path": CHAT,
+        "query": "limit=5&api_key=REDACTED",
+        "key_hash": hashlib.sha256(KEY.encode()).hexdigest(),
+        "client": "127.0.0.1",
+        "headers": None,
+        "size": len(body),
+        "complete": True,
+    }
+    assert asked["headers"]["user-agent"] == "tests"
+    assert asked["headers"]["x-request-id"] == "r1"
+    assert set(asked["headers"]) <= {"accept", "content-length", "user-agent", "x-request-id", "x-litellm-call-id"}
+    assert (answered["status"], answered["outcome"], answered["error"]) == (200, "completed", None)
+    assert (answered["path"], answered["size"], answered["call_id"]) == (CHAT, len(body), str(exchange))
+    if body:
+        assert 0 < answered["time_to_first_byte_ms"] <= answered["duration_ms"]
+    assert answered["headers"]["content-type"] == "application/json"
+
+
+def test_the_key_is_nowhere(gateway: Gateway) -> None:
+    for place in ({"authorization": f"Bearer {KEY}"}, {"x-api-key": KEY}, {"api-key": KEY}, {"x-goog-api-key": KEY}):
+        gateway.post(f"/key/{KEY}/regenerate", params={"key": KEY, "id": KEY}, headers={**place, "user-agent": KEY})
+        gateway.post(params={"key": KEY, "id": KEY}, headers={**place, "x-litellm-tags": KEY, "referer": KEY})
+    assert len(gateway.records()) == 16
+    for file in gateway.path.parent.iterdir():
+        assert KEY.encode() not in file.read_bytes()
+
+
+def test_management_endpoints_are_recorded_without_bodies(gateway: Gateway) -> None:
+    assert gateway.post("/key/generate", content=b"secret of somebody").content == b"secret of somebody"
+    request, asked, response, answered = gateway.exchange()
+    assert (request.body, response.body) == (None, None)
+    assert (asked["size"], answered["size"]) == (18, 18)
+    assert b"secret of somebody" not in b"".join(file.read_bytes() for file in gateway.path.parent.iterdir())
+
+
+def test_some_paths_are_not_recorded(gateway: Gateway) -> None:
+    assert gateway.post("/health/liveliness").status_code == 200
+    assert gateway.post("/ui/login").status_code == 200
+    assert gateway.records() == []
+    assert "x-litellm-call-id" not in dict(gateway.upstream.calls[0]["headers"])
+
+
+# --- call ids ---------------------------------------------------------------------------------------------------
+
+
+def call_id_that_the_application_saw(upstream: Upstream) -> str:
+    found = [value for name, value in upstream.calls[-1]["headers"] if name == b"x-litellm-call-id"]
+    assert len(found) == 1
+    return bytes(found[0]).decode()
+
+
+def test_a_call_id_is_made_and_answered(gateway: Gateway) -> None:
+    answer = gateway.post()
+    request, asked, _, answered = gateway.exchange()
+    call_id = answer.headers["x-litellm-call-id"]
+    assert UUID(call_id) == request.exchange
+    assert asked["call_id"] == answered["call_id"] == call_id == call_id_that_the_application_saw(gateway.upstream)
+
+
+def test_a_clients_call_id_is_kept(gateway: Gateway) -> None:
+    answer = gateway.post(headers={"X-LiteLLM-Call-Id": "mine"})
+    _, asked, _, answered = gateway.exchange()
+    assert asked["call_id"] == answered["call_id"] == "mine" == call_id_that_the_application_saw(gateway.upstream)
+    assert answer.headers["x-litellm-call-id"] == "mine"
+
+
+@pytest.mark.parametrize("call_id", ["", "x" * 257])
+def test_a_call_id_that_litellm_would_replace_is_replaced(gateway: Gateway, call_id: str) -> None:
+    gateway.post(headers={"x-litellm-call-id": call_id})
+    request, asked, _, _ = gateway.exchange()
+    assert asked["call_id"] == str(request.exchange) == call_id_that_the_application_saw(gateway.upstream)
+
+
+def test_the_applications_call_id_is_the_answers(gateway: Gateway) -> None:
+    gateway.upstream.chunks(b"x", x_litellm_call_id="its own")
+    answer = gateway.post()
+    assert answer.headers.get_list("x-litellm-call-id") == ["its own"]
+    _, asked, _, answered = gateway.exchange()
+    assert answered["call_id"] == "its own"
+    assert asked["call_id"] != "its own"
+
+
+# --- the promise ------------------------------------------------------------------------------------------------
+
+DATA = b'data: {"choices": []}\n\n'
+
+
+@pytest.mark.parametrize(
+    ("chunks", "headers", "early", "last"),
+    [
+        pytest.param([DATA, DATA, b"data: [DONE]\n\n"], {}, DATA, b"[DONE]\n\n", id="stream"),
+        pytest.param([DATA, b"data: [DO", b"NE]\n", b"\n"], {}, DATA, b"NE]\n", id="end cut in two"),
+        pytest.param([DATA + b"data: [DONE]\n\n"], {}, b"", b"[DONE]", id="end with the data"),
+        pytest.param(
+            [b"event: ping\ndata: {}\n\n", b'event: message_stop\ndata: {"type": "message_stop"}\n\n'],
+            {},
+            b"ping",
+            b"message_stop",
+            id="messages",
+        ),
+        pytest.param(
+            [b"event: x\n\n", b"event: response.completed\ndata: {}\n\n"], {}, b"x\n\n", b"completed", id="responses"
+        ),
+        pytest.param([b"12345", b"67890"], {"content_length": "10"}, b"12345", b"67890", id="length"),
+        pytest.param([b"1234567890"], {"content_length": "10"}, b"", b"1234567890", id="one chunk"),
+        pytest.param([], {"content_length": "0"}, b"", b"200 OK", id="empty"),
+        pytest.param([b"some", b"thing"], {}, b"some", b"0\r\n\r\n", id="chunked"),
+    ],
+)
+def test_the_last_bytes_wait_for_the_record(
+    gateway: Gateway, gate: threading.Event, chunks: list[bytes], headers: dict[str, str], early: bytes, last: bytes
+) -> None:
+    gateway.upstream.chunks(*chunks, **headers)
+    client = Client(gateway.port)
+    client.post(CHAT, b"{}")
+    client.until(early)  # this does not wait
+    received = client.so_far()
+    assert gateway.records() == []
+    assert last not in received
+    gate.set()
+    client.until(last)
+    assert [record.kind for record in gateway.records()] == ["request", "response"]
+    assert gateway.records()[1].body == b"".join(chunks)
+    client.leave()
+
+
+def test_a_stream_flows_while_it_is_made(gateway: Gateway) -> None:
+    gateway.upstream.chunks(b"data: 1\n\n", None, b"data: 2\n\n", b"data: [DONE]\n\n")
+    client = Client(gateway.port)
+    client.post(CHAT)
+    assert b"data: 2" not in client.until(b"data: 1\n\n")
+    wait_for(gateway.records, "the request's record")
+    assert [record.kind for record in gateway.records()] == ["request"]  # on disk while the model works
+    gateway.upstream.go_on.set()
+    client.until(b"[DONE]")
+    client.leave()
+
+
+def test_the_end_of_a_stream_is_not_seen_where_it_is_not(gateway: Gateway) -> None:
+    text = b'data: {"content": "data: [DONE]\\n\\nevent: message_stop"}\n\n'
+    gateway.upstream.chunks(text, None, b"data: [DONE]\n\n")
+    client = Client(gateway.port)
+    client.post(CHAT)
+    client.until(text)
+    gateway.upstream.go_on.set()
+    client.until(b"0\r\n\r\n")
+    client.leave()
+
+
+def test_many_exchanges_on_one_connection(gateway: Gateway) -> None:
+    with httpx.Client(base_url=gateway.url) as client:
+        for number in range(20):
+            assert client.post(CHAT, content=str(number)).text == str(number)
+    assert [record.body for record in gateway.records()] == [str(n // 2).encode() for n in range(40)]
+
+
+def test_many_exchanges_at_once(gateway: Gateway) -> None:
+    async def ask() -> None:
+        async with httpx.AsyncClient(base_url=gateway.url, timeout=60) as client:
+            answers = await asyncio.gather(*(client.post(CHAT, content=str(n)) for n in range(100)))
+        assert [answer.text for answer in answers] == [str(n) for n in range(100)]
+
+    asyncio.run(ask())
+    records = gateway.records()
+    assert len(records) == 200
+    bodies = {(record.kind, record.exchange): record.body for record in records}
+    assert all(bodies["request", record.exchange] == bodies["response", record.exchange] for record in records)
+
+
+def test_what_comes_after_an_expect_header(gateway: Gateway) -> None:
+    client = Client(gateway.port)
+    client.send(f"POST {CHAT} HTTP/1.1\r\nHost: t\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n".encode())
+    client.until(b"100 Continue")
+    client.send(b"body")
+    client.until(b"\r\n\r\nbody")
+    assert gateway.exchange()[0].body == b"body"
+    client.leave()
+
+
+# --- exchanges that do not come to their end --------------------------------------------------------------------
+
+
+def test_a_client_that_leaves_a_stream(gateway: Gateway) -> None:
+    async def answer(_scope: Scope, receive: Receive, send: Send) -> None:
+        await gateway.upstream.read(receive)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
+        assert (await receive())["type"] == "http.disconnect"
+
+    gateway.upstream.answer = answer
+    client = Client(gateway.port)
+    client.post(CHAT)
+    client.until(b"data: 1\n\n")
+    client.leave()
+    _, _, response, answered = gateway.exchange()
+    assert (answered["outcome"], answered["status"], response.body) == ("client_disconnected", 200, b"data: 1\n\n")
+
+
+def test_a_client_that_leaves_while_the_model_works(gateway: Gateway) -> None:
+    gateway.upstream.chunks(None, b"too late", content_length="8")
+    client = Client(gateway.port)
+    client.post(CHAT)
+    wait_for(lambda: gateway.upstream.bodies, "the application has the request")
+    client.leave()
+    time.sleep(0.2)  # the application does not ask: only the server knows
+    gateway.upstream.go_on.set()
+    _, _, response, answered = gateway.exchange()
+    assert (answered["outcome"], response.body) == ("client_disconnected", b"too late")
+
+
+def test_a_client_that_leaves_while_it_asks(gateway: Gateway) -> None:
+    client = Client(gateway.port)
+    client.send(f"POST {CHAT} HTTP/1.1\r\nHost: t\r\nContent-Length: 100\r\n\r\nhalf".encode())
+    wait_for(lambda: gateway.upstream.calls, "the application is called")
+    client.leave()
+    request, asked, response, answered = gateway.exchange()
+    assert (request.body, asked["complete"], asked["size"]) == (b"half", False, 4)
+    assert (answered["outcome"], answered["time_to_first_byte_ms"], response.body) == ("client_disconnected", None, b"")
+
+
+def test_an_application_that_does_not_read_the_request(gateway: Gateway) -> None:
+    async def answer(_scope: Scope, _receive: Receive, send: Send) -> None:
+        await asyncio.sleep(0.1)
+        await send({"type": "http.response.start", "status": 404, "headers": []})
+        await send({"type": "http.response.body", "body": b"no"})
+
+    gateway.upstream.answer = answer
+    assert gateway.post(content=b"what was asked").status_code == 404
+    request, asked, _, answered = gateway.exchange()
+    assert (request.body, asked["complete"]) == (b"what was asked", True)
+    assert (answered["status"], answered["outcome"]) == (404, "completed")
+
+
+@pytest.mark.parametrize("started", [False, True])
+def test_an_application_that_fails(gateway: Gateway, started: bool) -> None:
+    async def answer(_scope: Scope, receive: Receive, send: Send) -> None:
+        await gateway.upstream.read(receive)
+        if started:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        raise LookupError(KEY)
+
+    gateway.upstream.answer = answer
+    client = Client(gateway.port)
+    client.post(CHAT)
+    received = client.until_closed()
+    assert received.startswith(b"HTTP/1.1 200" if started else b"HTTP/1.1 500")
+    assert not received.endswith(b"0\r\n\r\n") or not started
+    _, _, response, answered = gateway.exchange()
+    assert (answered["outcome"], answered["error"]) == ("error", "LookupError")
+    assert (answered["status"], response.body) == ((200, b"half") if started else (500, b""))
+
+
+def test_an_application_that_stops_in_the_middle(gateway: Gateway) -> None:
+    async def answer(_scope: Scope, receive: Receive, send: Send) -> None:
+        await gateway.upstream.read(receive)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+
+    gateway.upstream.answer = answer
+    client = Client(gateway.port)
+    client.post(CHAT)
+    assert not client.until_closed().endswith(b"0\r\n\r\n")
+    assert gateway.exchange()[3]["outcome"] == "interrupted"
+
+
+def test_a_shutdown_that_does_not_wait(path: Path, upstream: Upstream) -> None:
+    async def answer(_scope: Scope, receive: Receive, send: Send) -> None:
+        await upstream.read(receive)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"half", "more_body": True})
+        try:
+            await asyncio.sleep(1_000)
+        finally:
+            await asyncio.sleep(0.3)  # as LiteLLM closes its stream to the model
+
+    upstream.answer = answer
+    with serving(Ledger(upstream, CaptureSettings(spool_path=path)), graceful_seconds=1) as port:
+        client = Client(port)
+        client.post(CHAT)
+        client.until(b"half")
+    _, _, response, answered = Gateway(port, path, upstream).exchange()
+    assert (answered["outcome"], response.body) == ("interrupted", b"half")
+    client.leave()
+
+
+# --- a spool that fails -----------------------------------------------------------------------------------------
+
+
+def assert_refused(status: int, headers: Any, body: Any) -> None:
+    assert status == 503
+    assert body["error"]["type"] == "ledger_unavailable"
+    assert "cannot record exchanges" in body["error"]["message"]
+    assert headers["retry-after"] == "10"
+    assert headers["x-litellm-call-id"]
+
+
+def test_what_cannot_be_recorded_is_not_answered(gateway: Gateway, broken: threading.Event) -> None:
+    broken.set()
+    first = gateway.post(content=b"an answer that must not be seen")
+    assert_refused(first.status_code, first.headers, first.json())
+    assert len(gateway.upstream.calls) == 1
+    second = gateway.post()
+    assert_refused(second.status_code, second.headers, second.json())
+    assert len(gateway.upstream.calls) == 1  # no model works for an answer that nobody gets
+    broken.clear()
+    assert gateway.post(content=b"again").content == b"again"
+    assert [record.body for record in gateway.records()] == [b"again", b"again"]
+
+
+def test_a_stream_that_cannot_be_recorded_has_no_end(gateway: Gateway, broken: threading.Event) -> None:
+    gateway.upstream.chunks(b"data: 1\n\n", None, b"data: [DONE]\n\n")
+    client = Client(gateway.port)
+    client.post(CHAT)
+    client.until(b"data: 1\n\n")
+    wait_for(gateway.records, "the request's record")
+    broken.set()
+    gateway.upstream.go_on.set()
+    received = client.until_closed()
+    assert b"[DONE]" not in received
+    assert not received.endswith(b"0\r\n\r\n")
+    broken.clear()
+    assert [record.kind for record in gateway.records()] == ["request"]
+
+
+def test_a_stream_whose_request_cannot_be_recorded_is_refused_at_its_beginning(
+    gateway: Gateway, broken: threading.Event
+) -> None:
+    gateway.upstream.chunks(None, b"data: 1\n\n", b"data: [DONE]\n\n")
+    broken.set()
+    client = Client(gateway.port)
+    client.post(CHAT)
+    wait_for(lambda: gateway.upstream.bodies, "the application has the request")
+    time.sleep(0.2)
+    gateway.upstream.go_on.set()
+    received = client.until(b"ledger_unavailable")
+    assert received.startswith(b"HTTP/1.1 503")
+    assert b"data: 1" not in received
+    client.leave()
+
+
+# --- what is not HTTP -------------------------------------------------------------------------------------------
+
+
+async def test_a_spool_that_cannot_be_opened_is_told_at_the_start(tmp_path: Path, upstream: Upstream) -> None:
+    await asyncio.to_thread(tmp_path.chmod, 0o755)
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "lifespan.startup"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    ledger = Ledger(upstream, CaptureSettings(spool_path=tmp_path / "spool.sqlite3"))
+    await ledger({"type": "lifespan"}, receive, send)
+    (failed,) = sent
+    assert failed["type"] == "lifespan.startup.failed"
+    assert "must be 0700: chmod 700" in failed["message"]
+
+
+async def test_websockets_pass(path: Path) -> None:
+    seen: list[Any] = []
+
+    async def app(*arguments: Any) -> None:
+        seen.append(arguments)
+
+    application: App = app
+    ledger = Ledger(application, CaptureSettings(spool_path=path))
+    arguments: Any = ({"type": "websocket", "path": "/v1/realtime"}, object(), object())
+    await ledger(*arguments)
+    assert seen == [arguments]

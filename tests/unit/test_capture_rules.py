@@ -1,0 +1,137 @@
+"""What of a request's head is recorded, and what never."""
+
+import hashlib
+from collections.abc import Iterable
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from litellm.proxy._types import hash_token
+
+from litellm_sqlalchemy.ledger.capture import Ledger, key_hash, redact_query
+from litellm_sqlalchemy.settings import CaptureSettings
+
+KEY = "sk-1234567890abcdef"
+HASH = hashlib.sha256(KEY.encode()).hexdigest()
+
+
+async def nothing(*_: object) -> None:
+    """An application that does nothing."""
+
+
+LEDGER = Ledger(nothing, CaptureSettings())
+
+
+def test_the_hash_is_litellms_own() -> None:
+    assert key_hash([(b"authorization", f"Bearer {KEY}".encode())], "") == hash_token(KEY) == HASH
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        [(b"authorization", b"Bearer " + KEY.encode())],
+        [(b"authorization", b"bearer " + KEY.encode())],
+        [(b"authorization", b"Basic " + KEY.encode())],
+        [(b"authorization", KEY.encode())],
+        [(b"api-key", KEY.encode())],
+        [(b"x-api-key", KEY.encode())],
+        [(b"x-goog-api-key", KEY.encode())],
+        [(b"ocp-apim-subscription-key", KEY.encode())],
+        # LiteLLM's own header comes before all others.
+        [(b"authorization", b"Bearer other"), (b"x-litellm-api-key", b"Bearer " + KEY.encode())],
+        [(b"x-api-key", b"other"), (b"authorization", b"Bearer " + KEY.encode())],
+    ],
+)
+def test_wherever_the_key_is(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    assert key_hash(headers, "") == HASH
+
+
+def test_the_key_in_a_query() -> None:
+    # As LiteLLM, which takes the first: nobody has his call booked on another's key.
+    assert key_hash([(b"authorization", f"Bearer {KEY}".encode()), (b"authorization", b"Bearer sk-x")], "") == HASH
+    assert key_hash([], f"alt=sse&key={KEY}") == HASH
+
+
+@pytest.mark.parametrize("headers", [[], [(b"authorization", b"")], [(b"authorization", b"Bearer ")]])
+def test_no_key(headers: Iterable[tuple[bytes, bytes]]) -> None:
+    assert key_hash(headers, "") is None
+
+
+@given(st.lists(st.tuples(st.binary(), st.binary())), st.text())
+def test_any_headers_and_query(headers: list[tuple[bytes, bytes]], query: str) -> None:
+    found = key_hash(headers, query)
+    assert found is None or len(bytes.fromhex(found)) == 32
+    redact_query(query)
+
+
+@pytest.mark.parametrize(
+    ("query", "recorded"),
+    [
+        ("", ""),
+        ("limit=5&after=x%20y&empty=", "limit=5&after=x+y&empty="),
+        (f"key={KEY}&alt=sse", "key=REDACTED&alt=sse"),
+        (
+            "code=abc&access_token=abc&api_key=abc&X-Amz-Signature=abc",
+            "code=REDACTED&access_token=REDACTED&api_key=REDACTED&X-Amz-Signature=REDACTED",
+        ),
+        (f"id={KEY}", "id=REDACTED"),
+    ],
+)
+def test_queries(query: str, recorded: str) -> None:
+    assert redact_query(query) == recorded
+
+
+FULL = """
+    /v1/chat/completions /chat/completions /v1/embeddings /v1/messages /v1/messages/count_tokens /v1/responses
+    /v1/responses/resp_1 /openai/deployments/m/chat/completions /v1/audio/speech /v2/rerank /v1/batches
+    /v1beta/models/g:generateContent /models/g:streamGenerateContent /anthropic/v1/messages /mcp /mcp/tools
+    /v1/files/f/content /v1/images/generations /v1/moderations
+"""
+METADATA = """
+    /key/generate /key/info /user/new /team/new /credentials /login /v2/login /sso/callback /model/new /v1/models
+    /config/update /search_tools /v1/mcp/server /mcp-rest/test/connection /v1/realtime/client_secrets
+    /realtime/client_secrets /vector_store/new /token /spend/logs /something/nobody/knows /v1/chat/completionsx /audit
+"""
+IGNORED = """
+    / /ui /ui/ /ui/login /_next/static/x.js /health /health/liveliness /metrics /metrics/ /openapi.json /favicon.ico
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "kept"),
+    [
+        (path, kept)
+        for paths, kept in ((FULL, "full"), (METADATA, "metadata"), (IGNORED, "none"))
+        for path in paths.split()
+    ],
+)
+def test_paths(path: str, kept: str) -> None:
+    found = "none" if LEDGER.is_ignored(path) else "full" if LEDGER.is_full(path) else "metadata"
+    assert found == kept
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["authorization", "x-api-key", "api-key", "x-litellm-api-key", "cookie", "x-goog-api-key", "x-forwarded-for"],
+)
+def test_headers_that_are_not_recorded(name: str) -> None:
+    assert not LEDGER.is_recorded_request_header(name)
+
+
+@given(st.text())
+def test_only_headers_of_the_list_are_recorded(name: str) -> None:
+    assert LEDGER.is_recorded_request_header(name) == (name in CaptureSettings().request_headers)
+
+
+def test_headers_of_the_list_may_be_written_as_people_write_them() -> None:
+    ledger = Ledger(nothing, CaptureSettings(request_headers=("X-Team",), response_headers=("X-Cost-*",)))
+    assert ledger.is_recorded_request_header("x-team")
+    assert ledger.is_recorded_response_header("x-cost-total")
+
+
+@pytest.mark.parametrize(
+    ("name", "recorded"),
+    [("x-litellm-response-cost", True), ("content-type", True), ("set-cookie", False), ("www-authenticate", False)],
+)
+def test_headers_of_the_answer(name: str, recorded: bool) -> None:
+    assert LEDGER.is_recorded_response_header(name) is recorded
