@@ -1,0 +1,147 @@
+"""What stops `make up`: found before anything is touched, each problem with its cure."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import venv
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+AS_ROOT = [] if os.getuid() == 0 else ["sudo", "--non-interactive", "--preserve-env"]
+
+
+def preflight(*before: str, root: Path = ROOT, **environment: str) -> list[str]:
+    """Run the preflight, as an argument of `before`; return its problems, each with its cure."""
+    run = subprocess.run(
+        [*before, root / "scripts" / "preflight"],
+        env={**os.environ, "LAB_NAME": "preflight", **environment},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    problems = run.stderr.split("Problem: ")[1:]
+    assert run.returncode == (1 if problems else 0), run.stderr
+    assert run.stdout == ""
+    assert all("\n  Cure: " in problem for problem in problems)
+    return problems
+
+
+def in_own_mounts(script: str) -> list[str]:
+    """A prefix that runs `script` in a mount namespace before it runs the rest."""
+    return [*AS_ROOT, "unshare", "--mount", "sh", "-ec", script + '; exec "$@"', "sh"]
+
+
+@pytest.fixture
+def taken_port() -> Iterator[str]:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield str(server.getsockname()[1])
+
+
+@pytest.fixture
+def closed_port() -> str:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        return str(server.getsockname()[1])
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """Nothing but the scripts: a checkout in which nothing was made yet."""
+    shutil.copytree(ROOT / "scripts", tmp_path / "checkout" / "scripts")
+    return tmp_path / "checkout"
+
+
+def test_nothing_to_say_about_this_machine() -> None:
+    assert preflight() == []
+
+
+def test_other_architecture() -> None:
+    [problem] = preflight("setarch", "i686")
+    assert "Linux on i686" in problem
+    assert "use an x86-64 machine" in problem
+
+
+def test_neither_root_nor_sudo() -> None:
+    [problem] = preflight(*AS_ROOT, "unshare", "--user")
+    assert "is not root and can't use sudo without a password" in problem
+    assert "NOPASSWD: ALL" in problem
+
+
+def test_too_little_disk(tmp_path: Path) -> None:
+    small = in_own_mounts(f"mount -t tmpfs -o size=50m tmpfs {tmp_path}")
+    [problem] = preflight(*small, XDG_CACHE_HOME=str(tmp_path / "cache"))
+    assert f"{tmp_path} has 50 MB of free space; 6000 MB are needed" in problem
+    assert "XDG_CACHE_HOME" in problem
+
+
+def test_too_little_memory(tmp_path: Path) -> None:
+    (tmp_path / "meminfo").write_text("MemTotal: 2000000 kB\nMemAvailable: 1024000 kB\n")
+    [problem] = preflight(*in_own_mounts(f"mount --bind {tmp_path}/meminfo /proc/meminfo"))
+    assert "1000 MB of memory are available; 2500 MB are needed" in problem
+
+
+def test_port_taken(taken_port: str) -> None:
+    [problem] = preflight(LAB_GATEWAY_PORT=taken_port)
+    assert f"port {taken_port} of 127.0.0.1 is taken by something else" in problem
+    assert f"process {os.getpid()}" in problem
+    assert "LAB_GATEWAY_PORT=" in problem
+
+
+def test_namespace_of_somebody_else() -> None:
+    subprocess.run([*AS_ROOT, "ip", "netns", "add", "litellm-lab-others"], check=True)
+    try:
+        [problem] = preflight(LAB_NAME="others")
+    finally:
+        subprocess.run([*AS_ROOT, "ip", "netns", "delete", "litellm-lab-others"], check=True)
+    assert "network namespace litellm-lab-others exists" in problem
+    assert "LAB_NAME=other make up" in problem
+
+
+@pytest.mark.parametrize("name", ["Demo", "1st", "-", "a/b", "../x", "a" * 21, "a b"])
+def test_name_that_cannot_name_a_lab(name: str) -> None:
+    [problem] = preflight(LAB_NAME=name)
+    assert f"LAB_NAME={name} can't name a lab" in problem
+
+
+@pytest.mark.parametrize("version", ["3.10", "3.14"])
+def test_unsupported_python(tmp_path: Path, version: str) -> None:
+    python = tmp_path / "python"
+    python.write_text(f'#!/bin/sh\n[ "$1" = -c ] && echo {version}\n')
+    python.chmod(0o755)
+    [problem] = preflight(PYTHON=str(python))
+    assert f"{python} is Python {version}; 3.11, 3.12 and 3.13 are supported" in problem
+    assert "PYTHON=" in problem
+
+
+def test_no_route_to_the_package_index_by_uv(closed_port: str) -> None:
+    url = f"http://127.0.0.1:{closed_port}/simple"
+    [problem] = preflight(UV_DEFAULT_INDEX=url, PIP_INDEX_URL=url)
+    assert "package index gives no answer" in problem
+    assert all(name in problem for name in ("PIP_INDEX_URL", "UV_DEFAULT_INDEX", "https_proxy", "SSL_CERT_FILE"))
+
+
+def test_no_route_to_the_package_index_by_pip(checkout: Path, tmp_path: Path, closed_port: str) -> None:
+    venv.create(tmp_path / "venv", with_pip=True)
+    url = f"http://127.0.0.1:{closed_port}/simple"
+    [problem] = preflight(root=checkout, PYTHON=str(tmp_path / "venv/bin/python"), PIP_INDEX_URL=url)
+    assert "package index gives no answer" in problem
+    assert "PIP_INDEX_URL" in problem
+
+
+def test_before_pip_is_there(checkout: Path) -> None:
+    assert preflight(root=checkout, PYTHON="/nonexistent/python") == []
+
+
+def test_path_that_mounts_cannot_take(checkout: Path) -> None:
+    odd = checkout.rename(checkout.with_name("my checkout"))
+    [problem] = preflight(root=odd, PYTHON=sys.executable)
+    assert "has a character that mounts can't take" in problem
+
+
+def test_all_problems_at_once(taken_port: str) -> None:
+    problems = preflight("setarch", "i686", LAB_NAME="A", LAB_GATEWAY_PORT=taken_port)
+    assert len(problems) == 3

@@ -1,0 +1,98 @@
+"""The secrets: made once, encrypted, never overwritten; a file that lacks some is told, not mended."""
+
+import os
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+NEEDED = {
+    "litellm_gateway_master_key",
+    "postgres17_application_password",
+    "postgres17_owner_password",
+    "postgres17_reader_password",
+}
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    for name in ("ansible.cfg", "playbooks/secrets.yml", "scripts/vault-password"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        shutil.copy2(ROOT / name, tmp_path / name)
+    (tmp_path / "inventory/some").mkdir(parents=True)
+    (tmp_path / "inventory/some/hosts.yml").write_text("ungrouped: {hosts: {one: , two: }}\n")
+    return tmp_path
+
+
+def run(checkout: Path, *command: str, check: bool = True) -> str:
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("ANSIBLE_")}
+    done = subprocess.run(
+        command, cwd=checkout, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False
+    )
+    assert (done.returncode == 0) is check, done.stdout
+    return done.stdout
+
+
+def make(checkout: Path, *, check: bool = True) -> str:
+    return run(checkout, "ansible-playbook", "-i", "inventory/some", "playbooks/secrets.yml", check=check)
+
+
+def vault(checkout: Path) -> Path:
+    return checkout / "inventory/some/group_vars/all/vault.yml"
+
+
+def view(checkout: Path) -> dict[str, str]:
+    secrets: dict[str, str] = yaml.safe_load(run(checkout, "ansible-vault", "view", str(vault(checkout))))
+    return secrets
+
+
+def test_made_once_strong_and_encrypted(checkout: Path) -> None:
+    output = make(checkout)
+    secrets = view(checkout)
+    assert set(secrets) == NEEDED
+    assert len(set(secrets.values())) == len(NEEDED)
+    assert all(len(secret) >= 40 for secret in secrets.values())
+    assert secrets["litellm_gateway_master_key"].startswith("sk-")
+    assert vault(checkout).read_text().startswith("$ANSIBLE_VAULT;")
+    assert not any(secret in output for secret in secrets.values())
+    for file in (vault(checkout), checkout / ".vault-password"):
+        assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+    before = vault(checkout).read_bytes()
+    assert "changed=0" in make(checkout)
+    assert vault(checkout).read_bytes() == before
+
+
+def test_own_password_and_own_secret_are_kept(checkout: Path) -> None:
+    (checkout / ".vault-password").write_text("my own\n")
+    group_vars = checkout / "inventory/some/group_vars/all"
+    group_vars.mkdir(parents=True)
+    (group_vars / "main.yml").write_text("litellm_gateway_master_key: sk-mine\n")
+    make(checkout)
+    assert set(view(checkout)) == NEEDED - {"litellm_gateway_master_key"}
+    assert (checkout / ".vault-password").read_text() == "my own\n"
+
+
+def test_file_that_lacks_a_secret_is_told(checkout: Path) -> None:
+    make(checkout)
+    secrets = view(checkout)
+    del secrets["postgres17_reader_password"]
+    (checkout / "plain.yml").write_text(yaml.safe_dump(secrets))
+    run(checkout, "ansible-vault", "encrypt", "plain.yml", "--output", str(vault(checkout)))
+    before = vault(checkout).read_bytes()
+    output = make(checkout, check=False)
+    assert "lacks postgres17_reader_password" in output
+    assert "ansible-vault edit" in output
+    assert vault(checkout).read_bytes() == before
+
+
+def test_lost_vault_password_is_not_replaced(checkout: Path) -> None:
+    make(checkout)
+    (checkout / ".vault-password").unlink()
+    output = run(checkout, "scripts/vault-password", check=False)
+    assert ".vault-password is missing" in output
+    assert not (checkout / ".vault-password").exists()
