@@ -1,0 +1,52 @@
+"""The second day: one run of site.yml changes what the tests here look at, and one takes it back."""
+
+from collections.abc import Generator
+from pathlib import Path
+
+import httpx
+import pytest
+from testinfra.host import Host
+
+from tests.hosts.day2.second_day import (
+    DATABASE_PASSWORD,
+    MASTER_KEY,
+    PORT,
+    PROVIDER_KEY_FILE,
+    REFUSING_PROVIDERS,
+    ask,
+)
+from tests.hosts.lab import Lab
+
+
+@pytest.fixture(scope="package")
+def second_day(lab: Lab, gateway: Host, model: Host) -> Generator[None]:
+    program = Path(__file__).with_name("upstream.py").read_text()
+    lab.script("model", f"cat > /run/upstream.py <<'PROGRAM'\n{program}\nPROGRAM\n")
+    model.check_output("systemd-run --quiet --unit=upstream python3 /run/upstream.py")
+    parameters = lab.models[0]["litellm_params"] | {"api_key": "os.environ/PROVIDER_KEY"}
+    added = {"model_name": "added", "litellm_params": parameters}
+    refusing = [
+        {"model_name": name, "litellm_params": {"model": "openai/none", "api_base": url, "api_key": "none"}}
+        for name, url in REFUSING_PROVIDERS.items()
+    ]
+    lab.site(
+        litellm_gateway_models=[*lab.models, added, *refusing],
+        litellm_gateway_credentials={"PROVIDER_KEY": "provider"},
+        litellm_gateway_port=PORT,
+        litellm_gateway_master_key=MASTER_KEY,
+        postgres17_application_password=DATABASE_PASSWORD,
+    )
+    yield
+    model.check_output("systemctl stop upstream.service")
+    lab.site()
+    assert not gateway.file(PROVIDER_KEY_FILE).exists
+    with lab.client() as client:
+        assert [entry["id"] for entry in client.get("/v1/models").json()["data"]] == ["smollm2", "smollm2-embedding"]
+        lab.exchange(ask(client).headers["x-litellm-call-id"])
+
+
+@pytest.fixture
+def changed_client(lab: Lab) -> Generator[httpx.Client]:
+    """An HTTP client of the gateway as it is on the second day."""
+    with lab.client(key=MASTER_KEY, port=PORT) as client:
+        yield client

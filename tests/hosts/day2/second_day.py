@@ -1,0 +1,23 @@
+"""What is changed on the second day."""
+
+from typing import Any
+
+import httpx
+
+from tests.hosts.lab import MODEL
+
+PORT = 4100
+MASTER_KEY = "sk-master-key-of-the-second-day"
+DATABASE_PASSWORD = "database-password-of-the-second-day"
+PROVIDER_KEY_FILE = "/etc/litellm/credentials/PROVIDER_KEY"
+REFUSING_PROVIDERS = {
+    "unreachable": f"http://{MODEL}:9/v1",
+    "unauthorized": f"http://{MODEL}:8090/401/v1",
+    "throttled": f"http://{MODEL}:8090/429/v1",
+    "broken": f"http://{MODEL}:8090/500/v1",
+}
+
+
+def ask(client: httpx.Client, model: str = "smollm2", **more: Any) -> httpx.Response:
+    question = {"model": model, "messages": [{"role": "user", "content": "Say yes."}], "max_tokens": 5}
+    return client.post("/v1/chat/completions", json=question | more)

@@ -1,0 +1,52 @@
+"""What an operator changes on a deployment that runs: all by one run of site.yml; a second run takes it back."""
+
+import httpx
+import psycopg2
+import pytest
+from testinfra.host import Host
+
+from tests.hosts.day2.second_day import DATABASE_PASSWORD, PORT, PROVIDER_KEY_FILE, ask
+from tests.hosts.lab import Lab, eventually
+
+pytestmark = pytest.mark.usefixtures("second_day")
+
+
+def test_a_model_is_added_with_its_provider_s_key(changed_client: httpx.Client, gateway: Host) -> None:
+    assert ask(changed_client, "added").status_code == 200
+    assert gateway.file(PROVIDER_KEY_FILE).mode == 0o600
+
+
+def test_the_old_port_is_closed(gateway: Host) -> None:
+    assert gateway.socket(f"tcp://0.0.0.0:{PORT}").is_listening
+    assert not gateway.socket("tcp://0.0.0.0:4000").is_listening
+
+
+def test_the_old_master_key_is_refused(lab: Lab) -> None:
+    with lab.client(port=PORT) as client:
+        assert ask(client).status_code in {400, 401}
+
+
+def test_the_drain_has_the_new_password_and_the_old_one_is_refused(lab: Lab, changed_client: httpx.Client) -> None:
+    lab.exchange(ask(changed_client).headers["x-litellm-call-id"])
+    with lab.connection("litellm", DATABASE_PASSWORD):
+        pass
+    with (
+        pytest.raises(psycopg2.OperationalError, match="password authentication failed"),
+        lab.connection("litellm", lab.secrets["postgres17_application_password"]),
+    ):
+        pass
+
+
+def test_an_answer_in_flight_is_finished_before_a_restart(
+    lab: Lab, changed_client: httpx.Client, gateway: Host
+) -> None:
+    question = {"model": "smollm2", "messages": [{"role": "user", "content": "Tell a story."}], "max_tokens": 300}
+    with changed_client.stream("POST", "/v1/chat/completions", json=question | {"stream": True}) as answer:
+        events = answer.iter_lines()
+        first = next(line for line in events if line)
+        gateway.check_output("systemctl --no-block restart litellm.service")
+        last = [line for line in events if line][-1]
+    assert first.startswith("data: {")
+    assert last == "data: [DONE]"
+    assert lab.exchange(answer.headers["x-litellm-call-id"])["response"]["outcome"] == "completed"
+    eventually(lambda: gateway.socket(f"tcp://0.0.0.0:{PORT}").is_listening)

@@ -1,0 +1,210 @@
+"""The lab that the tests run on: its hosts, its secrets, its database, and playbooks run as a user would type them."""
+
+import functools
+import json
+import os
+import re
+import shlex
+import socket
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import httpx
+import psycopg2
+import testinfra
+import yaml
+from testinfra.host import Host
+
+CHECKOUT = Path(__file__).parents[2]
+GATEWAY, DATABASE, MODEL = "192.168.10.18", "192.168.10.19", "192.168.10.20"
+UNITS = {
+    "gateway": ("litellm.service", "ledger-drain.service"),
+    "database": ("postgresql@17-main.service",),
+    "model": ("lab-model@chat.service", "lab-model@embedding.service"),
+}
+PATIENCE_SECONDS = 60.0  # for what happens by itself a moment later, such as a row that is drained
+
+Found = TypeVar("Found")
+
+
+def eventually(look: Callable[[], Found | None]) -> Found:
+    """Look until there is something to see; its absence fails the test."""
+    end = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        found = look()
+        if found:
+            return found
+        assert time.monotonic() < end, f"nothing came in {PATIENCE_SECONDS:.0f} s"
+        time.sleep(0.2)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A playbook's run: how it ended, and what it printed, with each run of white space as one space."""
+
+    succeeded: bool
+    output: str
+
+    @property
+    def changed(self) -> dict[str, int]:
+        """How much the run changed on each host."""
+        changed = {host: int(count) for host, count in re.findall(r"(\S+) : ok=\d+ changed=(\d+)", self.output)}
+        assert changed, "the run reached no host"
+        return changed
+
+
+class Lab:
+    """One lab, made by playbooks/lab.yml."""
+
+    def __init__(self, name: str) -> None:
+        self.directory = CHECKOUT / ".lab" / name
+        self.ssh_config = str(self.directory / "ssh_config")
+
+    def host(self, alias: str) -> Host:
+        """A host seen by testinfra, as root."""
+        return testinfra.get_host(f"ssh://{alias}", ssh_config=self.ssh_config, sudo=True)
+
+    def script(self, alias: str, text: str) -> str:
+        """Run a bash script as root. Neither its text nor its output shows in a process list or a journal."""
+        command = ["ssh", "-F", self.ssh_config, alias, "sudo", "bash", "-eu", "-o", "pipefail"]
+        return subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout
+
+    def playbook(
+        self,
+        *arguments: str,
+        playbook: str = "site.yml",
+        inventory: Path = CHECKOUT / "inventory/lab",
+        variables: Mapping[str, Any] | None = None,
+    ) -> Run:
+        """Run a playbook with further variables, as `-e @file` gives them."""
+        with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+            json.dump({"lab_host_directory": str(self.directory), **(variables or {})}, file)
+            file.flush()
+            command = ["ansible-playbook", f"--inventory={inventory}", *arguments, f"--extra-vars=@{file.name}"]
+            run = subprocess.run(
+                [*command, playbook],
+                cwd=CHECKOUT,
+                env={**os.environ, "ANSIBLE_FORCE_COLOR": "false", "ANSIBLE_NOCOLOR": "true"},
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                text=True,
+                check=False,
+            )
+        print(run.stdout)  # noqa: T201 - pytest shows it when the test fails
+        return Run(run.returncode == 0, " ".join(run.stdout.split()))
+
+    def site(self, *arguments: str, **variables: Any) -> Run:
+        """Run site.yml, which must succeed."""
+        run = self.playbook(*arguments, variables=variables)
+        assert run.succeeded
+        return run
+
+    @functools.cached_property
+    def secrets(self) -> dict[str, str]:
+        """The secrets of the inventory, as long as no run was given others."""
+        command = ["ansible-vault", "view", "inventory/lab/group_vars/all/vault.yml"]
+        text = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
+        secrets: dict[str, str] = yaml.safe_load(text)
+        return secrets
+
+    @functools.cached_property
+    def models(self) -> list[dict[str, Any]]:
+        """The gateway's models, as the inventory has them."""
+        command = ["ansible", "--inventory=inventory/lab", "gateway-1", "--module-name=ansible.builtin.debug"]
+        command.append("--args=var=litellm_gateway_models")
+        environment = {**os.environ, "ANSIBLE_CALLBACK_RESULT_FORMAT": "json", "ANSIBLE_FORCE_COLOR": "false"}
+        text = subprocess.run(command, cwd=CHECKOUT, env=environment, capture_output=True, text=True, check=True).stdout
+        models: list[dict[str, Any]] = json.loads(text.partition("=>")[2])["litellm_gateway_models"]
+        return models
+
+    @contextmanager
+    def tunnel(self, via: str, address: str, port: int) -> Generator[int]:
+        """A port of this machine's loopback that leads to an address in the lab, where it seems to come from a host."""
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            local: int = free.getsockname()[1]
+        forward = f"127.0.0.1:{local}:{address}:{port}"
+        command = ["ssh", "-F", self.ssh_config, "-o", "ControlPath=none", "-o", "ExitOnForwardFailure=yes", "-N"]
+        with subprocess.Popen([*command, "-L", forward, via], stdin=subprocess.DEVNULL) as ssh:
+            try:
+                eventually(lambda: ssh.poll() is not None or _listens(local))
+                yield local
+            finally:
+                ssh.terminate()
+
+    @contextmanager
+    def client(self, key: str | None = None, port: int = 4000) -> Generator[httpx.Client]:
+        """An HTTP client of the gateway, at the model's host; with the master key unless another is given."""
+        headers = {"authorization": f"Bearer {key or self.secrets['litellm_gateway_master_key']}"}
+        with (
+            self.tunnel("model", GATEWAY, port) as local,
+            httpx.Client(base_url=f"http://127.0.0.1:{local}", headers=headers, timeout=120, trust_env=False) as client,
+        ):
+            yield client
+
+    @contextmanager
+    def connection(
+        self, user: str, password: str, *, via: str = "gateway", sslmode: str = "require", database: str = "litellm_db"
+    ) -> "Generator[psycopg2.extensions.connection]":
+        """A connection to the database from a host of the lab."""
+        with self.tunnel(via, DATABASE, 5432) as local:
+            connection = psycopg2.connect(
+                host="127.0.0.1", port=local, dbname=database, user=user, password=password, sslmode=sslmode
+            )
+            connection.autocommit = True
+            try:
+                yield connection
+            finally:
+                connection.close()
+
+    def sql(self, query: str, **variables: str) -> list[dict[str, Any]]:
+        """Ask PostgreSQL as its administrator, on its own host.
+
+        Args:
+            query: One SELECT.
+            variables: psql's variables, which the query has as :'name'.
+        """
+        options = " ".join(f"--set={name}={shlex.quote(value)}" for name, value in variables.items())
+        text = self.script(
+            "database",
+            f"runuser --user postgres -- psql --no-psqlrc --quiet -tA --dbname=litellm_db {options} <<'SQL'\n"
+            f"SELECT coalesce(json_agg(found), '[]') FROM ({query}) AS found;\nSQL\n",
+        )
+        rows: list[dict[str, Any]] = json.loads(text)
+        return rows
+
+    def exchange(self, call_id: str) -> dict[str, Any]:
+        """The request and the response with a call id, as soon as both are in the ledger: {"request", "response"}."""
+        query = (
+            "SELECT to_json(requests) AS request, to_json(responses) AS response"
+            " FROM requests JOIN responses USING (received_at, id) WHERE requests.call_id = :'call_id'"
+        )
+        rows = eventually(lambda: self.sql(query, call_id=call_id))
+        assert len(rows) == 1
+        return rows[0]
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def lab_of_the_environment() -> Lab:
+    """The lab that LAB_NAME names.
+
+    Raises:
+        LookupError: There is none, or it is the demo, which these tests would spoil.
+    """
+    name = os.environ.get("LAB_NAME", "")
+    if name in {"", "demo"} or not (CHECKOUT / ".lab" / name).is_dir():
+        raise LookupError(
+            f"LAB_NAME is {name!r}, but these tests need a lab of their own: `molecule test` makes one, "
+            "`molecule converge` one that stays; its name is test"
+        )
+    return Lab(name)

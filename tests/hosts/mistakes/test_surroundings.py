@@ -1,0 +1,160 @@
+"""What the roles need and do not get: a port, a database, packages. The cure is enough: the next run succeeds."""
+
+import re
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+from testinfra.host import Host
+
+from tests.hosts.lab import CHECKOUT, DATABASE, Lab
+
+ASK = {"model": "smollm2", "messages": [{"role": "user", "content": "Say yes."}], "max_tokens": 5}
+
+
+def ask(client: httpx.Client) -> str:
+    """Ask the model, and return the call's id."""
+    answer = client.post("/v1/chat/completions", json=ASK)
+    assert answer.status_code == 200
+    return str(answer.headers["x-litellm-call-id"])
+
+
+@contextmanager
+def partition(lab: Lab) -> Generator[None]:
+    """The gateway and the database host do not reach each other."""
+    apart = {"lab_action": "partition", "lab_host_peers": [DATABASE]}
+    assert lab.playbook("--limit=gateway-1", playbook="playbooks/lab.yml", variables=apart).succeeded
+    try:
+        yield
+    finally:
+        heal = {"lab_action": "heal"}
+        assert lab.playbook("--limit=gateway-1", playbook="playbooks/lab.yml", variables=heal).succeeded
+
+
+def test_the_port_is_taken(lab: Lab, gateway: Host) -> None:
+    gateway.check_output("systemctl stop litellm.service")
+    gateway.check_output("systemd-run --quiet --unit=squatter python3 -m http.server 4000")
+    try:
+        run = lab.playbook("--limit=gateway")
+    finally:
+        gateway.check_output("systemctl stop squatter.service")
+    cured = lab.playbook("--limit=gateway")
+
+    assert not run.succeeded
+    assert "Port 4000 (litellm_gateway_port) is taken by another process" in run.output
+    assert '"python3"' in run.output
+    assert set(run.changed.values()) == {0}
+    assert cured.succeeded
+    with lab.client() as client:
+        assert client.get("/health/readiness").status_code == 200
+
+
+def test_the_database_is_out_of_reach(lab: Lab, client: httpx.Client) -> None:
+    with partition(lab):
+        run = lab.playbook("--limit=gateway")
+        call_id = ask(client)
+
+    assert not run.succeeded
+    assert f"cannot reach PostgreSQL at {DATABASE}:5432" in run.output
+    assert "Check host and port" in run.output
+    lab.exchange(call_id)
+
+
+def test_the_owner_s_password_is_wrong(lab: Lab) -> None:
+    run = lab.playbook("--limit=gateway", variables={"schema_init_password": "not-the-password"})
+
+    assert not run.succeeded
+    assert f"PostgreSQL at {DATABASE}:5432 refuses role litellm_owner on database litellm_db" in run.output
+    assert "password authentication failed" in run.output
+    assert "not-the-password" not in run.output
+
+
+def test_the_application_s_password_is_wrong(lab: Lab, client: httpx.Client) -> None:
+    run = lab.playbook("--limit=gateway", variables={"litellm_gateway_database_password": "not-the-password"})
+
+    assert not run.succeeded
+    assert f"PostgreSQL at {DATABASE}:5432 refuses role litellm on database litellm_db" in run.output
+    assert "password authentication failed" in run.output
+    assert "not-the-password" not in run.output
+    # The gateway that ran goes on with the password that it had.
+    lab.exchange(ask(client))
+
+
+def test_the_cure_is_enough(lab: Lab) -> None:
+    """None of the runs above has left anything behind."""
+    assert set(lab.site("--limit=gateway").changed.values()) == {0}
+
+
+def test_passwords_changed_by_hand_are_set_right(lab: Lab, client: httpx.Client) -> None:
+    lab.script(
+        "database",
+        """runuser --user postgres -- psql <<'SQL'
+        ALTER ROLE litellm PASSWORD 'by hand';
+        ALTER ROLE litellm_owner PASSWORD 'by hand';
+        SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'litellm';
+SQL
+""",
+    )
+    call_id = ask(client)
+
+    lab.site("--limit=database")
+
+    lab.exchange(call_id)
+
+
+def other_lock(path: Path, text: str) -> str:
+    """The lock of another release, with the same packages."""
+    lock = path / "gateway.txt"
+    lock.write_text(text)
+    return str(lock)
+
+
+def test_the_package_index_is_out_of_reach(lab: Lab, gateway: Host, client: httpx.Client, tmp_path: Path) -> None:
+    before = gateway.file("/opt/litellm/current").linked_to
+    lock = other_lock(tmp_path, (CHECKOUT / "requirements/gateway.txt").read_text() + "# out of reach\n")
+
+    run = lab.playbook(
+        "--limit=gateway",
+        variables={"__litellm_gateway_lock": lock, "litellm_gateway_package_index": "http://192.168.10.1:9/simple/"},
+    )
+
+    assert not run.succeeded
+    for setting in ("package_index", "proxy", "wheelhouse"):
+        assert f"litellm_gateway_{setting}" in run.output
+    assert "192.168.10.1:9" in run.output
+    assert gateway.file("/opt/litellm/current").linked_to == before
+    lab.exchange(ask(client))
+    lab.site("--limit=gateway", __litellm_gateway_lock=lock)
+    assert gateway.file("/opt/litellm/current").linked_to != before
+
+
+def test_a_package_that_is_not_the_locked_one(lab: Lab, gateway: Host, tmp_path: Path) -> None:
+    before = gateway.file("/opt/litellm/current").linked_to
+    text = (CHECKOUT / "requirements/gateway.txt").read_text()
+    wrong = re.sub(r"(?m)^(idna==\S+) \\\n(?:    --hash=\S+(?: \\)?\n)+", rf"\1 --hash=sha256:{'0' * 64}\n", text)
+    assert wrong != text
+
+    run = lab.playbook("--limit=gateway", variables={"__litellm_gateway_lock": other_lock(tmp_path, wrong)})
+
+    assert not run.succeeded
+    assert re.search(r"Hash mismatch for `idna==", run.output)
+    assert gateway.file("/opt/litellm/current").linked_to == before
+    lab.site("--limit=gateway")
+
+
+def test_what_a_stopped_run_has_changed_is_in_force_after_the_next_one(lab: Lab, tmp_path: Path) -> None:
+    broken = tmp_path / "config.yaml.j2"
+    broken.write_text("model_list: [")
+    key = "sk-key-of-a-run-that-stopped"
+    before = lab.playbook(
+        "--limit=gateway",
+        variables={"litellm_gateway_master_key": key, "litellm_gateway_config_template": str(broken)},
+    )
+    assert not before.succeeded
+
+    lab.site("--limit=gateway", litellm_gateway_master_key=key)
+
+    with lab.client(key=key) as client:
+        ask(client)
+    lab.site("--limit=gateway")

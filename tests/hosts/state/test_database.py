@@ -1,0 +1,148 @@
+"""PostgreSQL lets in whom it should, and nobody may do more than they need."""
+
+import psycopg2
+import psycopg2.errors
+import pytest
+from testinfra.host import Host
+
+from tests.hosts.lab import Lab
+
+OWNER, APPLICATION, READER = "litellm_owner", "litellm", "litellm_reader"
+PASSWORDS = {
+    OWNER: "postgres17_owner_password",
+    APPLICATION: "postgres17_application_password",
+    READER: "postgres17_reader_password",
+}
+
+PG_HBA = """\
+local all postgres peer
+hostssl litellm_db litellm_owner 192.168.10.18/32 scram-sha-256
+hostssl litellm_db litellm 192.168.10.18/32 scram-sha-256
+hostssl litellm_db litellm_reader 192.168.10.18/32 scram-sha-256
+local all all reject
+host all all all reject
+local replication all reject
+host replication all all reject"""
+
+
+@pytest.mark.parametrize("role", PASSWORDS)
+def test_the_gateway_comes_in_by_tls_and_scram(lab: Lab, role: str) -> None:
+    with lab.connection(role, lab.secrets[PASSWORDS[role]]) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT ssl, version FROM pg_stat_ssl WHERE pid = pg_backend_pid()")
+        assert cursor.fetchone() == (True, "TLSv1.3")
+
+
+def test_a_wrong_password_does_not_come_in(lab: Lab) -> None:
+    with (
+        pytest.raises(psycopg2.OperationalError, match="password authentication failed"),
+        lab.connection(APPLICATION, "not-the-password"),
+    ):
+        pass
+
+
+def test_plaintext_does_not_come_in(lab: Lab) -> None:
+    with (
+        pytest.raises(psycopg2.OperationalError, match=r"pg_hba.conf rejects connection .* no encryption"),
+        lab.connection(APPLICATION, lab.secrets[PASSWORDS[APPLICATION]], sslmode="disable"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize("role", [*PASSWORDS, "postgres"])
+def test_another_address_does_not_come_in(lab: Lab, role: str) -> None:
+    password = lab.secrets.get(PASSWORDS.get(role, ""), "any")
+    with (
+        pytest.raises(psycopg2.OperationalError, match=r'pg_hba.conf rejects connection for host "192\.168\.10\.20"'),
+        lab.connection(role, password, via="model"),
+    ):
+        pass
+
+
+def test_another_database_is_closed(lab: Lab) -> None:
+    with (
+        pytest.raises(psycopg2.OperationalError, match=r'pg_hba.conf rejects .* database "postgres"'),
+        lab.connection(OWNER, lab.secrets[PASSWORDS[OWNER]], database="postgres"),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    ("role", "statement"),
+    [
+        (READER, "INSERT INTO requests DEFAULT VALUES"),
+        (READER, "DELETE FROM responses"),
+        (READER, "CREATE TEMPORARY TABLE mine (id int)"),
+        (READER, "CREATE TABLE mine (id int)"),
+        (APPLICATION, "CREATE TABLE mine (id int)"),
+        (APPLICATION, "ALTER TABLE requests ADD COLUMN mine int"),
+        (APPLICATION, "DROP TABLE responses"),
+        (APPLICATION, "TRUNCATE responses"),
+        (APPLICATION, "CREATE SCHEMA mine"),
+        (OWNER, "CREATE ROLE mine"),
+        (OWNER, "COPY requests TO '/tmp/mine'"),
+    ],
+)
+def test_nobody_may_do_more_than_they_need(lab: Lab, role: str, statement: str) -> None:
+    with lab.connection(role, lab.secrets[PASSWORDS[role]]) as connection, connection.cursor() as cursor:
+        cursor.execute("BEGIN")  # so that a statement that was let through leaves nothing
+        with pytest.raises(psycopg2.errors.InsufficientPrivilege):
+            cursor.execute(statement)
+
+
+def test_the_reader_may_read(lab: Lab) -> None:
+    with lab.connection(READER, lab.secrets[PASSWORDS[READER]]) as connection, connection.cursor() as cursor:
+        cursor.execute("SELECT count(*) FROM requests JOIN responses USING (received_at, id)")
+        assert cursor.fetchone() is not None
+
+
+def test_only_postgres_is_superuser(lab: Lab) -> None:
+    roles = lab.sql(
+        "SELECT rolname, rolsuper OR rolcreaterole OR rolcreatedb OR rolreplication OR rolbypassrls AS powerful"
+        " FROM pg_roles WHERE rolname !~ '^pg_' ORDER BY rolname"
+    )
+    assert [row["rolname"] for row in roles] == [APPLICATION, OWNER, READER, "postgres"]
+    assert [row["rolname"] for row in roles if row["powerful"]] == ["postgres"]
+    members = "SELECT roleid::regrole::text, member::regrole::text FROM pg_auth_members"
+    assert lab.sql(members + " WHERE member::regrole::text !~ '^pg_'") == []
+
+
+def test_passwords_are_kept_as_scram_only(lab: Lab) -> None:
+    kept = "SELECT rolname FROM pg_authid WHERE rolpassword IS NOT NULL AND rolpassword NOT LIKE 'SCRAM-SHA-256$%'"
+    assert lab.sql(kept) == []
+
+
+def test_the_cluster_keeps_checksums_and_one_locale(lab: Lab) -> None:
+    made = lab.sql(
+        "SELECT current_setting('data_checksums') AS checksums,"
+        " current_setting('server_version_num')::int / 10000 AS version,"
+        " pg_encoding_to_char(encoding) AS encoding, datlocprovider AS provider, datlocale AS locale"
+        " FROM pg_database WHERE datname = 'litellm_db'"
+    )
+    assert made == [{"checksums": "on", "version": 17, "encoding": "UTF8", "provider": "b", "locale": "C.UTF-8"}]
+
+
+def test_no_setting_waits_for_a_restart_and_no_file_is_wrong(lab: Lab) -> None:
+    assert lab.sql("SELECT name FROM pg_settings WHERE pending_restart") == []
+    assert lab.sql("SELECT error FROM pg_file_settings WHERE error IS NOT NULL") == []
+    assert lab.sql("SELECT error FROM pg_hba_file_rules WHERE error IS NOT NULL") == []
+
+
+def test_statements_are_counted(lab: Lab) -> None:
+    assert lab.sql("SELECT queryid FROM pg_stat_statements LIMIT 1")
+
+
+def test_the_rules_of_access_are_these_and_no_others(database: Host) -> None:
+    rules = database.file("/etc/postgresql/17/main/pg_hba.conf")
+    lines = [" ".join(line.split()) for line in rules.content_string.splitlines()]
+    assert "\n".join(line for line in lines if line and not line.startswith("#")) == PG_HBA
+    assert (rules.user, rules.group, rules.mode) == ("postgres", "postgres", 0o640)
+
+
+def test_the_settings_are_in_one_file(database: Host) -> None:
+    assert database.file("/etc/postgresql/17/main/conf.d").listdir() == ["50-postgres17.conf"]
+    settings = database.file("/etc/postgresql/17/main/conf.d/50-postgres17.conf")
+    assert (settings.user, settings.group, settings.mode) == ("postgres", "postgres", 0o644)
+
+
+def test_the_major_version_is_pinned(database: Host) -> None:
+    assert '"major_version": 17' in database.file("/etc/ansible/facts.d/postgresql.fact").content_string

@@ -1,0 +1,155 @@
+"""Units, files and records on the hosts."""
+
+import re
+from itertools import product
+
+import pytest
+from testinfra.host import Host
+
+from tests.hosts.lab import UNITS, Lab
+
+GATEWAY_UNITS = UNITS["gateway"]
+ROLES = {
+    "gateway": ("litellm_gateway", "schema_init"),
+    "database": ("postgres17",),
+    "model": ("lab_model",),
+}
+
+
+@pytest.mark.parametrize("alias", UNITS)
+def test_units_run_and_start_with_the_host(lab: Lab, alias: str) -> None:
+    for unit in UNITS[alias]:
+        service = lab.host(alias).service(unit)
+        assert service.is_running
+        assert service.is_enabled
+
+
+@pytest.mark.parametrize("alias", UNITS)
+def test_no_unit_has_failed(lab: Lab, alias: str) -> None:
+    assert lab.host(alias).check_output("systemctl list-units --failed --no-legend") == ""
+
+
+@pytest.mark.parametrize("unit", GATEWAY_UNITS)
+def test_a_unit_that_dies_comes_back(gateway: Host, unit: str) -> None:
+    before = gateway.service(unit).systemd_properties["MainPID"]
+    gateway.check_output("systemctl kill --kill-whom=all --signal=SIGKILL %s", unit)
+    # Type=notify: `start` returns when the unit says that it is ready.
+    gateway.check_output("systemctl start %s", unit)
+    assert gateway.service(unit).systemd_properties["MainPID"] not in {before, "0"}
+
+
+@pytest.mark.parametrize("unit", GATEWAY_UNITS)
+def test_units_are_in_a_sandbox(lab: Lab, gateway: Host, unit: str) -> None:
+    pid = gateway.service(unit).systemd_properties["MainPID"]
+    status = dict(
+        line.split(":\t", 1)
+        for line in gateway.file(f"/proc/{pid}/status").content_string.splitlines()
+        if ":\t" in line
+    )
+    assert status["NoNewPrivs"] == "1"
+    assert status["Seccomp"] == "2"
+    assert int(status["CapEff"], 16) == int(status["CapBnd"], 16) == 0
+    assert status["Uid"].split()[0] == str(gateway.user("litellm").uid) != "0"
+    inside = f"nsenter --target={pid} --mount --setuid={gateway.user('litellm').uid} touch"
+    for path, answer in {
+        "/etc/mine": "Read-only file system",
+        "/opt/litellm/mine": "Read-only file system",
+        "/home/mine": "Permission denied|Read-only file system",
+        "/var/lib/litellm/spool/mine": "written",
+    }.items():
+        assert re.search(answer, lab.script("gateway", f"{inside} {path} 2>&1 && echo written && rm {path} || true"))
+
+
+def test_no_unit_may_be_taken_over_through_its_files(gateway: Host) -> None:
+    """Whoever is the gateway's user can write its state, and nothing that is run or read at start."""
+    paths = "/etc/litellm /etc/systemd/system/litellm.service /etc/systemd/system/ledger-drain.service /opt/litellm"
+    # .lock: an empty file of uv's.
+    search = f"find {paths} -not -type l -not -name .lock '(' -not -user root -o -perm /022 ')' -print -quit"
+    writable = gateway.check_output(search)
+    assert writable == ""
+
+
+@pytest.mark.parametrize(
+    ("path", "owner", "mode"),
+    [
+        ("/etc/litellm", "root", 0o755),
+        ("/etc/litellm/config.yaml", "root", 0o600),
+        ("/etc/litellm/credentials", "root", 0o700),
+        ("/etc/litellm/credentials/LITELLM_MASTER_KEY", "root", 0o600),
+        ("/etc/litellm/credentials/ledger_database_password", "root", 0o600),
+        ("/var/lib/litellm", "litellm", 0o700),
+        ("/var/lib/litellm/spool", "litellm", 0o700),
+    ],
+)
+def test_secrets_are_where_only_their_owner_reads_them(gateway: Host, path: str, owner: str, mode: int) -> None:
+    file = gateway.file(path)
+    assert (file.user, file.mode) == (owner, mode)
+
+
+def test_there_are_no_credentials_but_those_that_are_used(gateway: Host) -> None:
+    assert sorted(gateway.file("/etc/litellm/credentials").listdir()) == [
+        "LITELLM_MASTER_KEY",
+        "ledger_database_password",
+    ]
+
+
+def test_there_are_no_releases_but_complete_ones(gateway: Host) -> None:
+    releases = gateway.file("/opt/litellm/releases").listdir()
+    assert [name for name in releases if not gateway.file(f"/opt/litellm/releases/{name}/complete").exists] == []
+
+
+def test_the_gateway_runs_from_a_complete_release(gateway: Host) -> None:
+    release = gateway.file("/opt/litellm/current").linked_to
+    assert re.fullmatch(r"/opt/litellm/releases/[0-9a-f]{12}", release)
+    assert gateway.file(f"{release}/complete").exists
+    pid = gateway.service("litellm.service").systemd_properties["MainPID"]
+    assert (
+        f"{release}/"
+        in gateway.check_output("tr '\\0' ' ' < /proc/%s/cmdline", pid) + gateway.file(f"/proc/{pid}/exe").path
+    )
+
+
+@pytest.mark.parametrize(("alias", "role"), [pair for alias in ROLES for pair in product([alias], ROLES[alias])])
+def test_roles_leave_records(lab: Lab, alias: str, role: str) -> None:
+    records = lab.host(alias).check_output("journalctl --identifier=ansible-role --output=cat --no-pager")
+    for phase in ("begin", "success"):
+        assert re.search(rf"role={role} version=\d+\.\d+\.\d+ phase={phase} check=false", records)
+
+
+SEARCH = """
+secrets() {{ cat <<'SECRETS'
+{secrets}
+SECRETS
+}}
+found() {{ if grep --quiet --fixed-strings --text --no-messages --file=<(secrets) "${{@:2}}"; then echo "$1"; fi; }}
+
+journalctl --no-pager --output=export > /run/journal-to-search
+found journal /run/journal-to-search
+rm /run/journal-to-search
+found 'a command line' /proc/[0-9]*/cmdline
+found 'an environment' /proc/[0-9]*/environ
+found 'a unit' --recursive /etc/systemd /run/systemd/system
+found 'a file in /etc' --recursive --devices=skip --exclude-dir=credentials /etc
+found "the ledger's or a log file" --recursive --devices=skip /var/lib/litellm /var/log /tmp /var/tmp /opt/litellm/bin
+"""
+
+
+@pytest.mark.parametrize("alias", UNITS)
+def test_no_secret_is_anywhere_but_in_its_place(lab: Lab, alias: str) -> None:
+    assert lab.script(alias, SEARCH.format(secrets="\n".join(lab.secrets.values()))) == ""
+
+
+def test_no_secret_is_in_the_database(lab: Lab) -> None:
+    script = """
+secrets() { cat <<'SECRETS'
+%s
+SECRETS
+}
+runuser --user postgres -- pg_dumpall --no-role-passwords > /run/dump-to-search
+wc --lines < /run/dump-to-search
+grep --quiet --fixed-strings --text --file=<(secrets) /run/dump-to-search && echo found || true
+rm /run/dump-to-search
+"""
+    lines, *found = lab.script("database", script % "\n".join(lab.secrets.values())).split()
+    assert int(lines) > 100
+    assert found == []
