@@ -1,0 +1,37 @@
+# The commands of this repository. Each calls something that can be called by hand.
+.DEFAULT_GOAL := help
+.PHONY: help up down verify test lint docs ssh key lock
+
+export PATH := $(CURDIR)/.venv/bin:$(PATH)
+INVENTORY ?= inventory/lab
+HOST ?= gateway
+
+help:  ## list the commands
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 14
+
+up:  ## from nothing to a verified lab on this machine; again: changes nothing
+	@scripts/up
+
+down:  ## remove the lab; leaves the checkout, the cache and the secrets
+	@scripts/down
+
+verify:  ## observe the running system and write evidence/
+	@ansible-playbook -i $(INVENTORY) verify.yml
+
+test:  ## everything that CI runs
+	@scripts/test
+
+lint:  ## ansible-lint, yamllint, ruff, mypy, stale docs
+	@scripts/lint
+
+docs:  ## write the roles' README.md from their argument_specs
+	@scripts/role_readmes.py
+
+ssh:  ## log in: make ssh HOST=gateway (database, model)
+	@exec ssh -F .lab/$${LAB_NAME:-demo}/ssh_config $(HOST)
+
+key:  ## print the gateway's master key: make -s key
+	@ansible-vault view $(INVENTORY)/group_vars/all/vault.yml | sed -n 's/^litellm_gateway_master_key: //p'
+
+lock:  ## lock the Python packages anew: make lock UPGRADE=--upgrade for newer ones
+	@scripts/lock $(UPGRADE)
