@@ -14,6 +14,12 @@ from tests.fix_postgres import free_port
 PATIENCE_SECONDS = 60
 
 
+def listens(port: int) -> bool:
+    """Does somebody listen on this port of loopback?"""
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
 def wait_for(condition: Callable[[], object], what: str) -> None:
     """Wait until something is so; fail if it does not become so."""
     give_up = time.monotonic() + PATIENCE_SECONDS

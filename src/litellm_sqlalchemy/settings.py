@@ -27,17 +27,32 @@ LLM_PATHS = _words("""
 # Under /v1/mcp the MCP servers and their secrets are managed: that is not among these.
 OTHER_PATHS = _words("/v2/rerank /v1beta/models/* /v1beta/interactions* /mcp /mcp/* /mcp-rest/tools/*")
 FULL_PATHS = (*LLM_PATHS, *(f"/v1{path}" for path in LLM_PATHS), *OTHER_PATHS)
+# Among the paths above, these answer with fresh secrets: of realtime clients, of a provider's administration, of MCP's
+# login.
+METADATA_PATHS = _words("""
+    */realtime/client_secrets */realtime/transcription_sessions */realtime/sessions */realtime/calls*
+    */organization/* */token */authorize */register */oauth/*
+""")
 IGNORED_PATHS = _words("""
     / /ui /ui/* /_next/* /litellm-asset-prefix/* /swagger/* /docs* /redoc /openapi.json /favicon.ico /get_favicon
     /get_image /get_logo_url /robots.txt /.well-known/* /routes /health /health/* /metrics /metrics/*
 """)
-REQUEST_HEADERS = _words("""
-    accept anthropic-beta anthropic-version content-encoding content-length content-type idempotency-key openai-beta
-    traceparent user-agent x-request-id x-litellm-call-id x-litellm-customer-id x-litellm-end-user-id
-    x-litellm-session-id x-litellm-tags x-litellm-timeout x-litellm-trace-id
+# Columns are made of these, so they are recorded whatever the settings say.
+NEEDED_REQUEST_HEADERS = _words("""
+    content-type user-agent x-litellm-customer-id x-litellm-end-user-id
 """)
+NEEDED_RESPONSE_HEADERS = _words("""
+    content-encoding content-type x-litellm-cache-key x-litellm-model-name x-litellm-response-cost
+""")
+REQUEST_HEADERS = _words("""
+    accept anthropic-beta anthropic-version content-encoding content-length idempotency-key openai-beta
+    traceparent x-request-id x-litellm-call-id x-litellm-session-id x-litellm-tags x-litellm-timeout x-litellm-trace-id
+""")
+# Not all of llm_provider-*: LiteLLM hands on whatever a provider sends under that prefix, its cookies too.
 RESPONSE_HEADERS = _words("""
-    content-encoding content-length content-type llm_provider-* retry-after x-litellm-* x-ratelimit-* x-request-id
+    content-length llm_provider-anthropic-ratelimit-* llm_provider-openai-processing-ms llm_provider-request-id
+    llm_provider-retry-after llm_provider-x-ratelimit-* llm_provider-x-request-id retry-after x-litellm-* x-ratelimit-*
+    x-request-id
 """)
 
 
@@ -63,14 +78,19 @@ class CaptureSettings(BaseSettings):
     full_paths: List = Field(
         default=FULL_PATHS, description="paths recorded with bodies; any other path is recorded without"
     )
+    metadata_paths: List = Field(
+        default=METADATA_PATHS, description="paths recorded without bodies although full_paths has them"
+    )
     ignored_paths: List = Field(
         default=IGNORED_PATHS, description="paths not recorded at all; these come before full_paths"
     )
     request_headers: List = Field(
-        default=REQUEST_HEADERS, description="patterns of the request headers that are recorded"
+        default=REQUEST_HEADERS,
+        description="patterns of the request headers that are recorded beside those that columns are made of",
     )
     response_headers: List = Field(
-        default=RESPONSE_HEADERS, description="patterns of the response headers that are recorded"
+        default=RESPONSE_HEADERS,
+        description="patterns of the response headers that are recorded beside those that columns are made of",
     )
 
     @field_validator("spool_path")

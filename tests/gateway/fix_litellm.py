@@ -34,6 +34,11 @@ model_list:
       api_key: os.environ/PROVIDER_KEY
       input_cost_per_token: 0.001
       output_cost_per_token: 0.01
+  - model_name: writes
+    litellm_params:
+      model: text-completion-openai/writes-upstream
+      api_base: {upstream}
+      api_key: os.environ/PROVIDER_KEY
   - model_name: embeds
     litellm_params: {{model: openai/embeds-upstream, api_base: {upstream}, api_key: os.environ/PROVIDER_KEY}}
 litellm_settings:
@@ -72,6 +77,37 @@ async def _chat(request: Request) -> Response:
     return StreamingResponse(stream(), media_type="text/event-stream")
 
 
+async def _completions(request: Request) -> Response:
+    asked = await request.json()
+    head = {"id": "cmpl-1", "object": "text_completion", "created": 1, "model": asked["model"]}
+    if not asked.get("stream"):
+        choice = {"index": 0, "text": "Paris", "finish_reason": "stop"}
+        return JSONResponse({**head, "choices": [choice], "usage": USAGE})
+    pieces = [("Pa", None), ("ris", "stop")]
+    events = [{**head, "choices": [{"index": 0, "text": text, "finish_reason": end}]} for text, end in pieces]
+    return Response("".join(f"data: {json.dumps(event)}\n\n" for event in events) + "data: [DONE]\n\n",
+                    media_type="text/event-stream")  # fmt: skip
+
+
+async def _responses(request: Request) -> Response:
+    asked = await request.json()
+    text = {"type": "output_text", "text": "Paris", "annotations": []}
+    message = {"type": "message", "id": "msg_1", "role": "assistant", "status": "completed", "content": [text]}
+    usage = {"input_tokens": 5, "output_tokens": 2, "total_tokens": 7}
+    head = {"id": "resp_1", "object": "response", "created_at": 1, "model": asked["model"], "output": []}
+    done = {**head, "status": "completed", "output": [message], "usage": usage}
+    if not asked.get("stream"):
+        return JSONResponse(done)
+    delta = {"item_id": "msg_1", "output_index": 0, "content_index": 0, "delta": "Paris"}
+    events: list[dict[str, Any]] = [
+        {"type": "response.created", "response": {**head, "status": "in_progress"}},
+        {"type": "response.output_text.delta", **delta},
+        {"type": "response.completed", "response": done},
+    ]
+    return Response("".join(f"event: {event['type']}\ndata: {json.dumps(event)}\n\n" for event in events),
+                    media_type="text/event-stream")  # fmt: skip
+
+
 async def _embeddings(request: Request) -> Response:
     asked = await request.json()
     data = [{"object": "embedding", "index": 0, "embedding": [0.25, -1.5e-07]}]
@@ -82,6 +118,8 @@ async def _embeddings(request: Request) -> Response:
 UPSTREAM = Starlette(
     routes=[
         Route("/v1/chat/completions", _chat, methods=["POST"]),
+        Route("/v1/completions", _completions, methods=["POST"]),
+        Route("/v1/responses", _responses, methods=["POST"]),
         Route("/v1/embeddings", _embeddings, methods=["POST"]),
     ]
 )

@@ -1,8 +1,12 @@
 """The ASGI wrapper, around a small application, over real HTTP."""
 
 import asyncio
+import contextlib
 import hashlib
 import json
+import os
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -16,7 +20,8 @@ import pytest
 from litellm_sqlalchemy.ledger.capture import App, Ledger, Message, Receive, Scope, Send
 from litellm_sqlalchemy.ledger.spool import Record, Spool, SpooledRecord, SpoolError, SpoolWriter
 from litellm_sqlalchemy.settings import CaptureSettings
-from tests.fix_server import Client, serving, wait_for
+from tests.fix_postgres import free_port
+from tests.fix_server import Client, listens, serving, wait_for
 
 CHAT = "/v1/chat/completions"
 KEY = "sk-a-key-that-must-not-be-found"
@@ -185,7 +190,7 @@ def test_an_exchange(gateway: Gateway, body: bytes) -> None:
     assert asked["headers"]["x-request-id"] == "r1"
     assert set(asked["headers"]) <= {"accept", "content-length", "user-agent", "x-request-id", "x-litellm-call-id"}
     assert (answered["status"], answered["outcome"], answered["error"]) == (200, "completed", None)
-    assert (answered["path"], answered["size"], answered["call_id"]) == (CHAT, len(body), str(exchange))
+    assert (answered["size"], answered["call_id"]) == (len(body), str(exchange))
     if body:
         assert 0 < answered["time_to_first_byte_ms"] <= answered["duration_ms"]
     assert answered["headers"]["content-type"] == "application/json"
@@ -206,6 +211,18 @@ def test_management_endpoints_are_recorded_without_bodies(gateway: Gateway) -> N
     assert (request.body, response.body) == (None, None)
     assert (asked["size"], answered["size"]) == (18, 18)
     assert b"secret of somebody" not in b"".join(file.read_bytes() for file in gateway.path.parent.iterdir())
+
+
+def test_what_columns_are_made_of_is_recorded_whatever_the_settings_say(path: Path, upstream: Upstream) -> None:
+    settings = CaptureSettings(spool_path=path, request_headers=(), response_headers=("x-mine",))
+    upstream.chunks(b"{}", content_type="application/json", x_mine="1", x_other="2", x_litellm_response_cost="0.5")
+    with serving(Ledger(upstream, settings)) as port:
+        gateway = Gateway(port, path, upstream)
+        gateway.post(headers={"user-agent": "tests", "content-type": "text/plain", "x-request-id": "1"})
+        _, asked, _, answered = gateway.exchange()
+    assert asked["headers"] == {"user-agent": "tests", "content-type": "text/plain"}
+    wanted = {"content-type": "application/json", "x-mine": "1", "x-litellm-response-cost": "0.5"}
+    assert answered["headers"] == wanted
 
 
 def test_some_paths_are_not_recorded(gateway: Gateway) -> None:
@@ -276,6 +293,13 @@ DATA = b'data: {"choices": []}\n\n'
         pytest.param(
             [b"event: x\n\n", b"event: response.completed\ndata: {}\n\n"], {}, b"x\n\n", b"completed", id="responses"
         ),
+        pytest.param(
+            [b'data: {"type":"response.created"}\n\n', b'data: {"response":{},"type":"response.completed"}\n\n'],
+            {},
+            b"created",
+            b"completed",
+            id="responses as LiteLLM writes them",
+        ),
         pytest.param([b"12345", b"67890"], {"content_length": "10"}, b"12345", b"67890", id="length"),
         pytest.param([b"1234567890"], {"content_length": "10"}, b"", b"1234567890", id="one chunk"),
         pytest.param([], {"content_length": "0"}, b"", b"200 OK", id="empty"),
@@ -312,7 +336,8 @@ def test_a_stream_flows_while_it_is_made(gateway: Gateway) -> None:
 
 
 def test_the_end_of_a_stream_is_not_seen_where_it_is_not(gateway: Gateway) -> None:
-    text = b'data: {"content": "data: [DONE]\\n\\nevent: message_stop"}\n\n'
+    said = {"content": 'data: [DONE]\n\nevent: message_stop {"type":"response.completed"} data: [DONE]'}
+    text = f"data: {json.dumps(said)}\n\n".encode()
     gateway.upstream.chunks(text, None, b"data: [DONE]\n\n")
     client = Client(gateway.port)
     client.post(CHAT)
@@ -439,24 +464,66 @@ def test_an_application_that_stops_in_the_middle(gateway: Gateway) -> None:
     assert gateway.exchange()[3]["outcome"] == "interrupted"
 
 
-def test_a_shutdown_that_does_not_wait(path: Path, upstream: Upstream) -> None:
-    async def answer(_scope: Scope, receive: Receive, send: Send) -> None:
-        await upstream.read(receive)
-        await send({"type": "http.response.start", "status": 200, "headers": []})
-        await send({"type": "http.response.body", "body": b"half", "more_body": True})
-        try:
-            await asyncio.sleep(1_000)
-        finally:
-            await asyncio.sleep(0.3)  # as LiteLLM closes its stream to the model
+@pytest.mark.parametrize("workers", [1, 2])
+def test_a_shutdown_that_does_not_wait(path: Path, workers: int) -> None:
+    """As a process of its own: uvicorn ends it as soon as the application's shutdown is complete."""
+    port = free_port()
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-m", "uvicorn", "tests.gateway.app_that_waits:app", "--lifespan", "on"),
+            *("--port", str(port), "--workers", str(workers), "--timeout-graceful-shutdown", "1"),
+        ],
+        env={**os.environ, "LEDGER_SPOOL_PATH": str(path)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(lambda: listens(port), "the server starts")
+        clients = [Client(port) for _ in range(20)]
+        for client in clients:
+            client.post(CHAT)
+        for client in clients:
+            client.until(b"half")
+    finally:
+        process.terminate()
+        process.wait(60)
+    records = Gateway(port, path, Upstream()).records()
+    answered = [record for record in records if record.kind == "response"]
+    assert len(answered) == len(records) - len(answered) == len(clients)
+    assert {json.loads(record.facts)["outcome"] for record in answered} == {"interrupted"}
+    assert {record.body for record in answered} == {b"half"}
+    for client in clients:
+        client.leave()
 
-    upstream.answer = answer
-    with serving(Ledger(upstream, CaptureSettings(spool_path=path)), graceful_seconds=1) as port:
-        client = Client(port)
-        client.post(CHAT)
-        client.until(b"half")
-    _, _, response, answered = Gateway(port, path, upstream).exchange()
-    assert (answered["outcome"], response.body) == ("interrupted", b"half")
+
+def test_a_client_that_leaves_while_the_record_is_written(gateway: Gateway, gate: threading.Event) -> None:
+    async def answer(_scope: Scope, receive: Receive, send: Send) -> None:
+        await gateway.upstream.read(receive)
+
+        async def talk() -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"all of it"})
+
+        # As Starlette does: whichever comes first cancels the other.
+        talking = asyncio.ensure_future(talk())
+        assert (await receive())["type"] == "http.disconnect"
+        talking.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await talking
+
+    gateway.upstream.answer = answer
+    client = Client(gateway.port)
+    client.post(CHAT)
+    wait_for(lambda: gateway.upstream.bodies, "the application has the request")
+    time.sleep(0.2)
     client.leave()
+    time.sleep(0.2)
+    gate.set()
+    _, _, response, answered = gateway.exchange()
+    time.sleep(0.2)
+    assert len(gateway.records()) == 2
+    assert response.body == b"all of it"
+    assert answered["outcome"] == "completed"
 
 
 # --- a spool that fails -----------------------------------------------------------------------------------------
@@ -481,6 +548,45 @@ def test_what_cannot_be_recorded_is_not_answered(gateway: Gateway, broken: threa
     broken.clear()
     assert gateway.post(content=b"again").content == b"again"
     assert [record.body for record in gateway.records()] == [b"again", b"again"]
+
+
+def test_a_request_that_could_not_be_recorded_is_recorded_with_its_answer(
+    gateway: Gateway, broken: threading.Event
+) -> None:
+    gateway.upstream.chunks(None, b"an answer", content_length="9")
+    broken.set()
+    client = Client(gateway.port)
+    client.post(CHAT, b"a question")
+    wait_for(lambda: gateway.upstream.bodies, "the application has the request")
+    time.sleep(0.2)
+    broken.clear()
+    gateway.upstream.go_on.set()
+    client.until(b"an answer")
+    request, _, response, _ = gateway.exchange()
+    assert (request.body, response.body) == (b"a question", b"an answer")
+    client.leave()
+
+
+def test_a_stream_whose_request_cannot_be_recorded_is_cut_off(
+    gateway: Gateway, gate: threading.Event, broken: threading.Event
+) -> None:
+    async def answer(_scope: Scope, receive: Receive, send: Send) -> None:
+        await gateway.upstream.read(receive)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b"data: 1\n\n", "more_body": True})
+        await gateway.upstream.pause()
+        await send({"type": "http.response.body", "body": b"data: 2\n\n", "more_body": True})
+        await asyncio.sleep(1_000)  # a model that talks on; nobody may wait for it
+
+    gateway.upstream.answer = answer
+    client = Client(gateway.port)
+    client.post(CHAT)
+    client.until(b"data: 1\n\n")
+    broken.set()
+    gate.set()
+    time.sleep(0.2)
+    gateway.upstream.go_on.set()
+    assert b"data: 2" not in client.until_closed()
 
 
 def test_a_stream_that_cannot_be_recorded_has_no_end(gateway: Gateway, broken: threading.Event) -> None:

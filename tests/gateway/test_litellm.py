@@ -15,6 +15,7 @@ import httpx
 import pytest
 from litellm.proxy._types import hash_token
 
+from litellm_sqlalchemy.ledger.capture import STREAM_END
 from litellm_sqlalchemy.ledger.drain import Drain
 from litellm_sqlalchemy.ledger.spool import Spool
 from tests.fix_postgres import Database
@@ -74,7 +75,7 @@ def assert_same(row: dict[str, Any], answer: httpx.Response, key: str = MASTER_K
     assert row["request_user_agent"] == answer.request.headers["user-agent"]
     assert row["request_call_id"] == row["call_id"] == answer.headers["x-litellm-call-id"] == str(row["id"])
     assert (row["status"], row["body_text"], row["body_bytes"]) == (answer.status_code, answer.text, None)
-    assert row["body_size"] == len(answer.content)
+    assert row["body_size"] == answer.num_bytes_downloaded  # LiteLLM compresses larger answers
     assert row["content_type"] == answer.headers["content-type"]
     assert 0 < row["time_to_first_byte_ms"] <= row["duration_ms"]
 
@@ -122,6 +123,30 @@ def test_streamed_messages(litellm: LiteLLM, rows: Rows) -> None:
     assert row["body"]["content"][0] == {"type": "text", "text": TEXT}
     assert row["body"]["stop_reason"] == "end_turn"
     assert (row["prompt_tokens"], row["completion_tokens"]) == (5, 2)
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_completions(litellm: LiteLLM, rows: Rows, stream: bool) -> None:
+    answer = litellm.post("/v1/completions", {"model": "writes", "prompt": "The capital is", "stream": stream})
+    assert answer.status_code == 200
+    (row,) = rows(1)
+    assert_same(row, answer)
+    assert (row["request_stream"], row["outcome"], row["request_model"]) == (stream, "completed", "writes")
+    assert row["body"]["choices"][0]["text"] == "Paris"
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_responses(litellm: LiteLLM, rows: Rows, stream: bool) -> None:
+    answer = litellm.post("/v1/responses", {"model": "talks", "input": "The capital?", "stream": stream})
+    assert answer.status_code == 200
+    (row,) = rows(1)
+    assert_same(row, answer)
+    assert (row["request_stream"], row["outcome"], row["request_model"]) == (stream, "completed", "talks")
+    assert row["body"]["output"][0]["content"][0]["text"] == "Paris"
+    assert (row["prompt_tokens"], row["completion_tokens"], row["total_tokens"]) == (5, 2, 7)
+    if stream:  # clients stop reading there, so it must be known as the end
+        ends = [event for event in answer.text.split("\n\n") if STREAM_END.search(f"\n{event}".encode())]
+        assert "response.completed" in ends[0]
 
 
 def test_embeddings(litellm: LiteLLM, rows: Rows) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from litellm.proxy._types import hash_token
 
 from litellm_sqlalchemy.ledger.capture import Ledger, key_hash, redact_query
-from litellm_sqlalchemy.settings import CaptureSettings
+from litellm_sqlalchemy.settings import NEEDED_REQUEST_HEADERS, CaptureSettings
 
 KEY = "sk-1234567890abcdef"
 HASH = hashlib.sha256(KEY.encode()).hexdigest()
@@ -40,6 +40,10 @@ def test_the_hash_is_litellms_own() -> None:
         # LiteLLM's own header comes before all others.
         [(b"authorization", b"Bearer other"), (b"x-litellm-api-key", b"Bearer " + KEY.encode())],
         [(b"x-api-key", b"other"), (b"authorization", b"Bearer " + KEY.encode())],
+        [(b"authorization", b""), (b"x-api-key", KEY.encode())],
+        [(b"authorization", b"Bearer Bearer " + KEY.encode())],
+        [(b"authorization", b"AWS4-HMAC-SHA256 Credential=Bearer " + KEY.encode() + b"/20261125/us-east-1/bedrock")],
+        [(b"authorization", b"AWS4-HMAC-SHA256 Credential=" + KEY.encode() + b"/20261125, Signature=0")],
     ],
 )
 def test_wherever_the_key_is(headers: Iterable[tuple[bytes, bytes]]) -> None:
@@ -75,6 +79,7 @@ def test_any_headers_and_query(headers: list[tuple[bytes, bytes]], query: str) -
             "code=REDACTED&access_token=REDACTED&api_key=REDACTED&X-Amz-Signature=REDACTED",
         ),
         (f"id={KEY}", "id=REDACTED"),
+        (KEY, "REDACTED="),
     ],
 )
 def test_queries(query: str, recorded: str) -> None:
@@ -90,7 +95,9 @@ FULL = """
 METADATA = """
     /key/generate /key/info /user/new /team/new /credentials /login /v2/login /sso/callback /model/new /v1/models
     /config/update /search_tools /v1/mcp/server /mcp-rest/test/connection /v1/realtime/client_secrets
-    /realtime/client_secrets /vector_store/new /token /spend/logs /something/nobody/knows /v1/chat/completionsx /audit
+    /realtime/client_secrets /openai/v1/realtime/client_secrets /openai/v1/realtime/transcription_sessions
+    /openai/v1/realtime/calls /openai/v1/organization/admin_api_keys /mcp/token /mcp/authorize /mcp/register
+    /vector_store/new /token /spend/logs /something/nobody/knows /v1/chat/completionsx /audit
 """
 IGNORED = """
     / /ui /ui/ /ui/login /_next/static/x.js /health /health/liveliness /metrics /metrics/ /openapi.json /favicon.ico
@@ -120,7 +127,8 @@ def test_headers_that_are_not_recorded(name: str) -> None:
 
 @given(st.text())
 def test_only_headers_of_the_list_are_recorded(name: str) -> None:
-    assert LEDGER.is_recorded_request_header(name) == (name in CaptureSettings().request_headers)
+    listed = (*CaptureSettings().request_headers, *NEEDED_REQUEST_HEADERS)
+    assert LEDGER.is_recorded_request_header(name) == (name in listed)
 
 
 def test_headers_of_the_list_may_be_written_as_people_write_them() -> None:
@@ -131,7 +139,14 @@ def test_headers_of_the_list_may_be_written_as_people_write_them() -> None:
 
 @pytest.mark.parametrize(
     ("name", "recorded"),
-    [("x-litellm-response-cost", True), ("content-type", True), ("set-cookie", False), ("www-authenticate", False)],
+    [
+        ("x-litellm-response-cost", True),
+        ("content-type", True),
+        ("llm_provider-x-request-id", True),
+        ("set-cookie", False),
+        ("llm_provider-set-cookie", False),
+        ("www-authenticate", False),
+    ],
 )
 def test_headers_of_the_answer(name: str, recorded: bool) -> None:
     assert LEDGER.is_recorded_response_header(name) is recorded

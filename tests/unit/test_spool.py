@@ -12,7 +12,7 @@ import stat
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import pytest
@@ -217,6 +217,46 @@ async def test_a_full_disk_is_told_and_nothing_half_is_kept(path: Path) -> None:
         await writer.append(record(4, b"x" * 1_000_000))
     await writer.append(record(5))
     assert numbers(everything(path)) == [1, 5]
+    writer.close()
+
+
+async def test_one_that_cannot_be_written_does_not_take_the_others_with_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = SpoolWriter(path)
+    writer._spool._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 100_000)
+    begin, commit = threading.Event(), SpoolWriter._commit
+
+    def wait_and_commit(self: SpoolWriter, batch: Any) -> None:
+        begin.wait(60)
+        commit(self, batch)
+
+    monkeypatch.setattr(SpoolWriter, "_commit", wait_and_commit)
+    waiting = [writer.append(record(n, b"x" * (200_000 if n == 2 else 10))) for n in range(5)]
+    begin.set()
+    told = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(answer) for answer in told] == [type(None), type(None), SpoolError, type(None), type(None)]
+    assert numbers(everything(path)) == [0, 1, 3, 4]
+    writer.close()
+
+
+async def test_the_writer_outlives_whatever_goes_wrong(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    writer = SpoolWriter(path)
+    with monkeypatch.context() as patch:
+        patch.setattr(Spool, "append", lambda *_: (_ for _ in ()).throw(MemoryError("no more")))
+        with pytest.raises(SpoolError, match="cannot write to the spool: MemoryError: no more"):
+            await writer.append(record(1))
+    await writer.append(record(2))
+    assert numbers(everything(path)) == [2]
+    writer.close()
+
+
+async def test_a_probe_leaves_a_newer_releases_version_alone(path: Path) -> None:
+    writer = SpoolWriter(path)
+    with contextlib.closing(sqlite3.connect(path)) as newer:
+        newer.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
+        await writer.append()
+        assert newer.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION + 1,)
     writer.close()
 
 

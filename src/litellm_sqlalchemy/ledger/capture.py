@@ -12,13 +12,13 @@ import hashlib
 import json
 import re
 import time
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, MutableMapping
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
 from litellm_sqlalchemy.ledger.spool import Kind, Record, SpoolError, SpoolWriter
 from litellm_sqlalchemy.ledger.uuid7 import uuid7
-from litellm_sqlalchemy.settings import CaptureSettings
+from litellm_sqlalchemy.settings import NEEDED_REQUEST_HEADERS, NEEDED_RESPONSE_HEADERS, CaptureSettings
 
 Message = MutableMapping[str, Any]
 Scope = MutableMapping[str, Any]
@@ -35,12 +35,17 @@ KEY_HEADERS = (
     b"ocp-apim-subscription-key",
 )
 # Clients stop reading a stream at these, not at the end of the HTTP response: so they are an answer's last bytes.
-# A stream's data has no bare newline within, so none of them can be a part of somebody's text.
+# A stream's data has no bare newline within, and a text in it no bare quote, so none of them can be a part of
+# somebody's text. LiteLLM sends OpenAI's responses without a line `event:`.
 STREAM_END = re.compile(
-    rb"(?:^|\n)(?:data: ?\[DONE\]|event: ?message_stop|event: ?response\.(?:completed|failed|incomplete))"
+    rb"\n(?:data: ?\[DONE\]|event: ?message_stop|event: ?response\.(?:completed|failed|incomplete))"
+    rb'|"type": ?"response\.(?:completed|failed|incomplete)"'
 )
 LONGEST_STREAM_END = 32
+# Where it is hidden in another one: LangChain's way to Bedrock (get_bearer_token there).
+AWS_CREDENTIAL = re.compile(r"AWS4-HMAC-SHA256.*?Credential=(?:Bearer\s+)?([^/\s,]+)")
 LAST_RECORDS_SECONDS = 5  # at shutdown
+MOST_UNREAD_MESSAGES = 16  # of at most 64 KiB, of a body that the application did not read
 SECRET_NAME = re.compile(r"key|token|secret|passw|code|auth|sig|credential|session|state", re.IGNORECASE)
 SECRET_VALUE = re.compile(r"\bsk-[\w-]+")  # as every key of LiteLLM begins
 REDACTED = "REDACTED"
@@ -70,10 +75,21 @@ class Ledger:
         self._settings = settings
         self._writer: SpoolWriter | None = None
         self._open: set[asyncio.Task[Any]] = set()
-        self.is_recorded_request_header = _matcher(map(str.lower, settings.request_headers))
-        self.is_recorded_response_header = _matcher(map(str.lower, settings.response_headers))
+        self.is_recorded_request_header = _matcher(map(str.lower, (*NEEDED_REQUEST_HEADERS, *settings.request_headers)))
+        self.is_recorded_response_header = _matcher(
+            map(str.lower, (*NEEDED_RESPONSE_HEADERS, *settings.response_headers))
+        )
         self.is_ignored = _matcher(settings.ignored_paths)
-        self.is_full = _matcher(settings.full_paths)
+        self._is_full = _matcher(settings.full_paths)
+        self._is_metadata = _matcher(settings.metadata_paths)
+
+    def is_full(self, path: str) -> bool:
+        """Say whether a path's bodies are recorded.
+
+        Args:
+            path: The URL's path.
+        """
+        return self._is_full(path) and not self._is_metadata(path)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one connection's scope (ASGI 3)."""
@@ -92,12 +108,34 @@ class Ledger:
             await receive()
             await send({"type": "lifespan.startup.failed", "message": str(error)})
             return
+
+        async def send_when_closed(message: Message) -> None:
+            if message["type"].startswith("lifespan.shutdown."):  # after this message the process may end at once
+                await self._close()
+            await send(message)
+
         try:
-            await self._app(scope, receive, send)
+            await self._app(scope, receive, send_when_closed)
         finally:
-            if self._open:  # what the server has cancelled says so in its record
-                await asyncio.wait(self._open, timeout=LAST_RECORDS_SECONDS)
-            await asyncio.to_thread(self._writer.close)
+            await self._close()
+
+    async def _close(self) -> None:
+        if self._open:  # what the server has cancelled says so in its record
+            await asyncio.wait(self._open, timeout=LAST_RECORDS_SECONDS)
+        if self._writer is not None:
+            writer, self._writer = self._writer, None
+            await asyncio.to_thread(writer.close)
+
+    def to_the_end(self, work: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
+        """Let work come to its end although who waits for it is cancelled; the shutdown waits for it as well.
+
+        Args:
+            work: For example the storing of a record.
+        """
+        task = asyncio.ensure_future(work)
+        self._open.add(task)
+        task.add_done_callback(self._open.discard)
+        return asyncio.shield(task)
 
     async def _record(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._writer is None:
@@ -116,7 +154,7 @@ class Ledger:
         try:
             await self._app(exchange.scope, exchange.receive, exchange.send)
         except asyncio.CancelledError:
-            await asyncio.shield(exchange.break_off("interrupted"))
+            await self.to_the_end(exchange.break_off("interrupted"))
             raise
         except Exception as error:
             await exchange.break_off("error", type(error).__name__)
@@ -245,12 +283,12 @@ class _Exchange:
     async def _finish(self) -> None:
         """Make the record durable, then let the last bytes go."""
         await self._look_for_disconnect()
+        self._over = True  # from here on the outcome is settled, even if the client leaves while it is written
         try:
-            await self._store("client_disconnected" if self._disconnected else "completed")
+            await self._ledger.to_the_end(self._store("client_disconnected" if self._disconnected else "completed"))
         except SpoolError:
             await self.refuse()
             return
-        self._over = True
         for message in self._held:
             await self._pass_on(message)
 
@@ -276,7 +314,11 @@ class _Exchange:
 
     async def _look_for_disconnect(self) -> None:
         """Read what has already arrived from the client, without waiting: the rest of the body, or its leaving."""
-        while not self._disconnected:
+        if self._request_size == 0 and not self._request_complete and self._waits_for_continue():
+            return  # to read would be to ask for a body that the application did not want
+        for _ in range(MOST_UNREAD_MESSAGES):
+            if self._disconnected:
+                return
             complete = self._request_complete
             waiting = asyncio.ensure_future(self._receive())
             await asyncio.sleep(0)
@@ -287,20 +329,29 @@ class _Exchange:
             if complete:
                 return
 
+    def _waits_for_continue(self) -> bool:
+        return any(name == b"expect" and value.lower() == b"100-continue" for name, value in self.scope["headers"])
+
     async def _store(self, outcome: str, error: str | None = None) -> None:
-        if self._request_stored is None:
-            self._store_request()
+        """Store the response, and the request if its record is not stored yet, or could not be."""
         response = self._record("response", self._response_facts(outcome, error), self._response_body)
-        stored = self._writer.append(response)
         if self._request_stored is not None:
-            await self._request_stored
-        await stored
+            await asyncio.wait([self._request_stored])
+        if self._request_stored is None or self._request_stored.exception() is not None:
+            request = self._record("request", self._request_facts(), self._request_body)
+            await self._writer.append(request, response)
+        else:
+            await self._writer.append(response)
 
     async def refuse(self) -> None:
-        """Answer 503; if the answer has begun, send no end of it: the server then closes the connection."""
+        """Answer 503.
+
+        Raises:
+            SpoolError: The answer has begun. It gets no end: the server closes the connection.
+        """
         self._over = True
         if self._status is not None and self._start is None:
-            return
+            raise SpoolError("an answer that has begun cannot be recorded, so the client gets no end of it")
         headers = [
             (b"content-type", b"application/json"),
             (b"content-length", str(len(UNAVAILABLE)).encode()),
@@ -338,7 +389,6 @@ class _Exchange:
         now = time.perf_counter()
         return {
             "call_id": SECRET_VALUE.sub(REDACTED, self._call_id),
-            "path": SECRET_VALUE.sub(REDACTED, self.scope["path"]),
             "status": self._status,
             "outcome": outcome,
             "error": error,
@@ -389,12 +439,14 @@ def key_hash(headers: Headers, query: str) -> str | None:
         SHA-256 in hexadecimal, or None if there is no key.
     """
     found = dict(reversed(list(headers)))  # of one that is sent twice, LiteLLM takes the first
-    presented = next((found[name].decode("latin-1") for name in KEY_HEADERS if name in found), None)
+    presented = next((found[name].decode("latin-1") for name in KEY_HEADERS if found.get(name)), None)
     if presented is None:
         presented = dict(parse_qsl(query)).get("key", "")
     scheme, _, token = presented.partition(" ")
     if scheme.lower() in {"bearer", "basic"}:
-        presented = token.strip()
+        presented = token.replace(f"{scheme} ", "")  # some write it twice, and LiteLLM takes them all away
+    elif credential := AWS_CREDENTIAL.match(presented):
+        presented = credential[1]
     return hashlib.sha256(presented.encode()).hexdigest() if presented else None
 
 
@@ -405,4 +457,12 @@ def redact_query(query: str) -> str:
         query: As it came.
     """
     pairs = parse_qsl(query, keep_blank_values=True)
-    return urlencode([(n, REDACTED if SECRET_NAME.search(n) else SECRET_VALUE.sub(REDACTED, v)) for n, v in pairs])
+    return urlencode(
+        [
+            (
+                SECRET_VALUE.sub(REDACTED, name),
+                REDACTED if SECRET_NAME.search(name) else SECRET_VALUE.sub(REDACTED, value),
+            )
+            for name, value in pairs
+        ]
+    )

@@ -180,8 +180,9 @@ class Spool:
                     "INSERT INTO records (kind, exchange, received_at, facts, body) VALUES (?, ?, ?, ?, ?)",
                     [(r.kind, r.exchange.bytes, r.received_at, r.facts, r.body) for r in records],
                 )
-                if not records:
-                    self._connection.execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
+                if not records:  # as it is: a newer release may have been here
+                    version = self._connection.execute("PRAGMA user_version").fetchone()[0]
+                    self._connection.execute(f"PRAGMA user_version = {version}")
         except (sqlite3.Error, OverflowError) as error:
             raise SpoolError(f"cannot write to the spool {self._path}: {error}") from error
 
@@ -328,17 +329,29 @@ class SpoolWriter:
             self._commit([waiting for waiting in batch if waiting is not None])
 
     def _commit(self, batch: list[_Waiting]) -> None:
-        if not batch:
+        problem = self._append([record for records, _ in batch for record in records]) if batch else None
+        if problem is None or len(batch) == 1:
+            self._tell([future for _, future in batch], problem)
             return
-        problem: SpoolError | None = None
+        for records, future in batch:  # one that is too large, say, must not take the others with it
+            self._tell([future], self._append(records))
+
+    def _append(self, records: Sequence[Record]) -> SpoolError | None:
+        problem = None
         try:
-            self._spool.append([record for records, _ in batch for record in records])
+            self._spool.append(records)
         except SpoolError as error:
             problem = error
+        except Exception as error:  # noqa: BLE001 - whatever it is: this thread must live, and somebody waits
+            problem = SpoolError(f"cannot write to the spool: {type(error).__name__}: {error}")
         self.failed = problem is not None
-        loop = batch[0][1].get_loop()
-        with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-            loop.call_soon_threadsafe(_resolve, [future for _, future in batch], problem)
+        return problem
+
+    @staticmethod
+    def _tell(futures: list[asyncio.Future[None]], problem: SpoolError | None) -> None:
+        if futures:
+            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
+                futures[0].get_loop().call_soon_threadsafe(_resolve, futures, problem)
 
 
 def _resolve(futures: list[asyncio.Future[None]], problem: SpoolError | None) -> None:
