@@ -4,9 +4,11 @@ import contextlib
 import importlib.metadata
 import json
 import logging
+import os
 import signal
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any, NoReturn
 
 import psycopg2.extensions
@@ -40,9 +42,15 @@ def drain() -> None:
         batch_records=settings.batch_records,
         batch_bytes=settings.batch_bytes,
     )
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: service.stop())
-    service.run()
+    # Signals are waited for, not handled: a handler that sets an event may find its lock held by what it interrupts.
+    stopping = {signal.SIGTERM, signal.SIGINT}
+    signal.pthread_sigmask(signal.SIG_BLOCK, stopping)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        running = pool.submit(service.run)
+        running.add_done_callback(lambda _: os.kill(os.getpid(), signal.SIGTERM))
+        signal.sigwait(stopping)
+        service.stop()
+        running.result()
 
 
 @app.command()

@@ -26,6 +26,7 @@ def engine(
         url,
         pool_size=1,
         pool_pre_ping=True,
+        pool_recycle=3600,  # seconds: temporary tables that live for months would hold back vacuum's freezing
         max_overflow=0,
         hide_parameters=True,  # an error must not carry bodies into the log
         connect_args={
@@ -62,10 +63,12 @@ def one_line(error: BaseException) -> str:
     """Say in one line what PostgreSQL, its driver or the system said.
 
     Args:
-        error: What was raised; of SQLAlchemy's wrappers the driver's own error is told.
+        error: What was raised; of SQLAlchemy's wrappers the driver's own error is told, and of PostgreSQL's errors only
+            the message: their details and context have pieces of rows, which are what users wrote.
     """
     cause = _cause(error)
-    return " ".join(str(cause).split()) or type(cause).__name__
+    message = getattr(getattr(cause, "diag", None), "message_primary", None) or str(cause)
+    return " ".join(message.split()) or type(cause).__name__
 
 
 def explain_no_connection(error: DBAPIError, url: URL) -> str:

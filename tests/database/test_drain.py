@@ -2,7 +2,9 @@
 
 import contextlib
 import datetime as dt
+import gzip
 import hashlib
+import io
 import json
 import logging
 import os
@@ -22,7 +24,7 @@ from uuid import UUID
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 
-from litellm_sqlalchemy.database import ERRORS
+from litellm_sqlalchemy.database import ERRORS, one_line
 from litellm_sqlalchemy.ledger import drain as drain_module
 from litellm_sqlalchemy.ledger.drain import Drain
 from litellm_sqlalchemy.ledger.spool import Kind, Record, Spool
@@ -282,6 +284,65 @@ def test_a_record_that_cannot_be_stored_is_set_aside_and_the_others_are_not_held
     ]
     assert spool.status().records == 0
     assert f"action=rejected kind=response exchange={lonely} reason=23503: insert or update on table" in caplog.text
+
+
+# What PostgreSQL may do with one row: here by a trigger.
+RAISE = """
+CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
+$$ BEGIN RAISE EXCEPTION 'no luck with this one' USING ERRCODE = '{0}', DETAIL = new.body_text; END $$;
+CREATE TRIGGER refuse BEFORE INSERT ON requests_default
+    FOR EACH ROW WHEN (new.body_text LIKE '%poison%') EXECUTE FUNCTION refuse();
+"""
+
+
+def test_an_internal_error_is_about_the_row(
+    drain: Drain, spool: Spool, ledger_database: Database, caplog: pytest.LogCaptureFixture
+) -> None:
+    ledger_database.cluster.execute(RAISE.format("XX000"), ledger_database.name)
+    spool.append([*pair(new_id()), half("request", new_id(), b'"the poison of somebody"'), *pair(new_id())])
+    while drain.run_once():
+        pass
+    assert ledger_database.rows("SELECT count(*) FROM responses") == [{"count": 2}]
+    assert rejected(spool) == [("request", "XX000: no luck with this one")]
+    assert "no luck with this one" in caplog.text
+    assert "of somebody" not in caplog.text
+
+
+def test_a_damaged_table_is_not(drain: Drain, spool: Spool, ledger_database: Database) -> None:
+    ledger_database.cluster.execute(RAISE.format("XX001"), ledger_database.name)
+    spool.append(pair(new_id(), b'"poison"'))
+    with pytest.raises(ERRORS, match="no luck"):
+        drain.run_once()
+    assert spool.status().records == 2
+
+
+def test_no_error_tells_what_users_wrote(ledger_database: Database) -> None:
+    engine = ledger_database.engine()
+    with contextlib.closing(engine.raw_connection()) as connection, contextlib.closing(connection.cursor()) as cursor:
+        cursor.execute("CREATE TEMPORARY TABLE t (body jsonb)")
+        with pytest.raises(ERRORS) as caught:
+            cursor.copy_expert("COPY t FROM STDIN", io.StringIO('{"a": "my secret prompt" oops}\n'))
+    assert "my secret prompt" in str(caught.value)
+    assert one_line(caught.value) == "invalid input syntax for type json"
+    engine.dispose()
+
+
+def test_a_batch_ends_where_it_gets_too_large_decoded(spool: Spool, ledger_database: Database) -> None:
+    engine = ledger_database.engine()
+    small = Drain(spool, engine, batch_records=500, batch_bytes=10_000)
+    headers = {"content-type": "text/plain", "content-encoding": "gzip"}
+    for _ in range(4):
+        exchange = new_id()
+        answer = half("response", exchange, gzip.compress(b"x" * 9_000), headers=headers)
+        spool.append([half("request", exchange, b"{}"), answer])
+    moved = []
+    while count := small.run_once():
+        moved.append(count)
+    assert moved == [4, 4]
+    assert ledger_database.rows("SELECT count(*), sum(length(body_text)) FROM responses") == [
+        {"count": 4, "sum": 36_000}
+    ]
+    engine.dispose()
 
 
 def test_a_request_alone_and_its_response_later(drain: Drain, spool: Spool, ledger_database: Database) -> None:

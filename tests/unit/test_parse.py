@@ -9,6 +9,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from litellm_sqlalchemy.ledger import parse
 from litellm_sqlalchemy.ledger.models import OUTCOMES
 from litellm_sqlalchemy.ledger.parse import Body, decoded, parse_request, parse_response
 from tests.fix_bodies import BODIES, sse
@@ -200,3 +201,39 @@ def test_what_can_not_be_decompressed_is_kept_as_it_came(body: bytes, encoding: 
     assert decoded(body, encoding) == body
     cut = gzip.compress(body)[:-1]
     assert decoded(cut, encoding) == cut
+
+
+@pytest.mark.parametrize("behind", [gzip.compress(b"more"), b"trailing"])
+def test_nothing_behind_a_compressed_body_is_lost(behind: bytes) -> None:
+    body = gzip.compress(b"first") + behind
+    assert decoded(body, "gzip") == body
+
+
+def test_a_joke_is_stored_as_it_came(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parse, "LARGEST_DECODED", 1_000)
+    body = gzip.compress(b"0" * 1_001)
+    assert decoded(body, "gzip") == body
+
+
+def test_a_document_that_is_too_large_for_jsonb_is_kept_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = '{"model": "m", "input": [0, 0, 0]}'
+    monkeypatch.setattr(parse, "LARGEST_DOCUMENT", len(text) - 1)
+    facts = parse_request("/v1/embeddings", text.encode())
+    assert (facts.model, facts.body) == ("m", Body(text=text))
+
+
+def test_what_is_too_large_to_be_read_is_kept_as_text(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(parse, "LARGEST_READ", 10)
+    body = b'data: {"choices": []}\n\n'
+    assert parse_response("completed", 200, "text/event-stream", body).body == Body(text=body.decode())
+    assert parse_request("/v1/embeddings", b'{"model": "m"}').model is None
+
+
+def test_no_model_is_looked_for_in_an_endless_path() -> None:
+    assert parse_request("/models/" * 8_000 + "m:generateContent", None).model is None
+
+
+def test_an_error_in_a_stream_of_responses() -> None:
+    body = b'data: {"type":"error","code":"server_error","message":"boom","param":null}\n\n'
+    facts = parse_response("completed", 200, "text/event-stream", body)
+    assert (facts.outcome, facts.error) == ("error", "boom")

@@ -188,3 +188,9 @@ def test_text_is_the_same_however_it_was_cut(pieces: list[str]) -> None:
     answer = assemble([chunk({"content": piece}) for piece in pieces])
     assert answer is not None
     assert answer["choices"][0]["message"]["content"] == "".join(pieces)
+
+
+def test_many_pieces() -> None:
+    answer = assemble([chunk({"content": "x"}) for _ in range(50_000)])
+    assert answer is not None
+    assert answer["choices"][0]["message"]["content"] == "x" * 50_000

@@ -33,8 +33,10 @@ POLL_SECONDS = 0.1
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 30.0
 # SQLSTATE classes that say "this row", not "this database": data exception, integrity constraint violation,
-# program limit exceeded. Anything else (no connection, no space, no such table yet, …) is waited out.
-ROW_ERRORS = frozenset({"22", "23", "54"})
+# program limit exceeded, internal error (so PostgreSQL calls jsonb that is too large; but not XX001 and XX002, a
+# damaged table or index). Anything else (no connection, no space, no such table yet, …) is waited out.
+ROW_ERRORS = frozenset({"22", "23", "54", "XX"})
+DAMAGED = frozenset({"XX001", "XX002"})
 TABLES: Mapping[str, Table] = {
     "request": Base.metadata.tables["requests"],
     "response": Base.metadata.tables["responses"],
@@ -101,11 +103,20 @@ class Drain:
         Raises:
             database.ERRORS: The database cannot take rows now; what it has not is still in the spool.
         """
-        batch = self._spool.read(self._batch_records, self._batch_bytes)
-        rows = [(record, row) for record in batch if (row := self._row(record)) is not None]
+        rows: list[tuple[SpooledRecord, Row]] = []
+        handled = size = 0
+        for record in self._spool.read(self._batch_records, self._batch_bytes):
+            handled += 1
+            row = self._row(record)
+            if row is not None:
+                rows.append((record, row))
+                # Decoded, a batch may be far larger than in the spool.
+                size += sum(len(row[name] or "") for name in ("body", "body_text", "body_bytes"))
+                if size >= self._batch_bytes:
+                    break
         if rows:
             self._move(rows)
-        return len(batch)
+        return handled
 
     def _row(self, record: SpooledRecord) -> Row | None:
         try:
@@ -155,7 +166,8 @@ class Drain:
 
 
 def _is_about_a_row(error: Exception) -> bool:
-    return (sqlstate(error) or "")[:2] in ROW_ERRORS
+    code = sqlstate(error) or ""
+    return code[:2] in ROW_ERRORS and code not in DAMAGED
 
 
 # --- rows -------------------------------------------------------------------------------------------------------
@@ -165,7 +177,7 @@ def row_of(record: Record) -> Row:
     """Make a table's row of a record.
 
     Args:
-        record: As it was spooled.
+        record: As it was spooled, by this release or the one before: what only this one writes is read with `get`.
 
     Returns:
         A value for each column of `requests` or `responses`; jsonb as JSON text.
@@ -184,7 +196,8 @@ def row_of(record: Record) -> Row:
 
 
 def _request(facts: Row, headers: Mapping[str, str], record: Record) -> Row:
-    parsed = parse_request(facts["path"], decoded(record.body, headers.get("content-encoding", "")))
+    # Not decoded: LiteLLM does not decode requests either.
+    parsed = parse_request(facts["path"], record.body)
     said = headers.get("x-litellm-end-user-id") or headers.get("x-litellm-customer-id")
     return {
         "method": facts["method"],

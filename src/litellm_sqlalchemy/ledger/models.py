@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import CheckConstraint, ForeignKeyConstraint, Index, MetaData
 from sqlalchemy.dialects.postgresql import INET, JSONB
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import (
     BigInteger,
     Boolean,
@@ -89,14 +89,13 @@ class Request(Base):
         comment="Whether the body was read to its end: false if the client left, or the gateway answered, before that"
     )
     body: Mapped[dict[str, Any] | None] = mapped_column(
-        comment="The body as jsonb, to query; null if it is not JSON, or JSON that jsonb cannot hold"
+        comment="The body as jsonb, to query; null if it is not JSON, or JSON that jsonb cannot hold, or of more than "
+        "8 MiB"
     )
     body_text: Mapped[str | None] = mapped_column(
-        comment="The body exactly as it came, decompressed, if it is UTF-8 without NUL; null if not kept"
+        comment="The body exactly as it came, if it is UTF-8 without NUL; null if not kept"
     )
     body_bytes: Mapped[bytes | None] = mapped_column(comment="The body exactly as it came, if it is anything else")
-
-    response: Mapped["Response | None"] = relationship(back_populates="request")
 
     __table_args__ = (
         CheckConstraint("key_hash ~ '^[0-9a-f]{64}$'", name="key_hash"),
@@ -147,15 +146,13 @@ class Response(Base):
     body_size: Mapped[int] = mapped_column(comment="Bytes of body that were answered, whether or not the body is kept")
     body: Mapped[dict[str, Any] | None] = mapped_column(
         comment="The answer as jsonb, to query; a streamed answer assembled into the shape of one that is not; "
-        "null if it is not JSON, or JSON that jsonb cannot hold"
+        "null if it is not JSON, or JSON that jsonb cannot hold, or of more than 8 MiB"
     )
     body_text: Mapped[str | None] = mapped_column(
         comment="The body exactly as answered (of a stream: its events), decompressed, if it is UTF-8 without NUL; "
         "null if not kept"
     )
     body_bytes: Mapped[bytes | None] = mapped_column(comment="The body exactly as answered, if it is anything else")
-
-    request: Mapped[Request] = relationship(back_populates="response")
 
     __table_args__ = (
         ForeignKeyConstraint(["received_at", "id"], ["requests.received_at", "requests.id"]),

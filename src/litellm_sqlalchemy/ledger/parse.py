@@ -16,8 +16,12 @@ from litellm_sqlalchemy.ledger import stream
 
 LONGEST_ERROR = 2_000  # characters
 LARGEST_INTEGER = (1 << 63) - 1
-LARGEST_DECODED = 256 << 20  # bytes; more than that out of a compressed body is somebody's joke
+# Bytes; beyond these a body is stored as it came, and not looked into: whoever sends it must not stop the drain.
+LARGEST_DECODED = 64 << 20
+LARGEST_READ = 32 << 20
+LARGEST_DOCUMENT = 8 << 20  # of jsonb PostgreSQL makes many times that, and refuses at some point
 GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS  # zlib finds out which
+LONGEST_PATH = 1_024  # characters of a path that a model is looked for in
 PATH_MODEL = re.compile(r"/(?:deployments|engines|models)/([^:]+?)(?:/(?:chat/)?(?:completions|embeddings)|:\w+)$")
 STREAM_PATH = re.compile(r":streamGenerateContent$")
 HUGE_EXPONENT = re.compile(r"[eE][+-]?[0-9]{4}")
@@ -85,7 +89,8 @@ def decoded(body: bytes | None, content_encoding: str) -> bytes | None:
         plain = decompressor.decompress(body, LARGEST_DECODED)
     except zlib.error:
         return body
-    return plain if decompressor.eof else body
+    # Of several parts put together, or with something behind, nothing may be lost.
+    return plain if decompressor.eof and not decompressor.unused_data else body
 
 
 def parse_request(path: str, body: bytes | None) -> RequestFacts:
@@ -93,12 +98,12 @@ def parse_request(path: str, body: bytes | None) -> RequestFacts:
 
     Args:
         path: The URL's path.
-        body: What came, decoded; None if it was not kept.
+        body: What came; None if it was not kept.
     """
     text = _text(body)
     document = _load(text)
     fields = document if isinstance(document, dict) else {}
-    in_path = PATH_MODEL.search(path)
+    in_path = PATH_MODEL.search(path) if len(path) <= LONGEST_PATH else None
     metadata = fields.get("metadata")
     return RequestFacts(
         body=_body(body, text, _original(document, text)),
@@ -120,7 +125,7 @@ def parse_response(outcome: str, status: int | None, content_type: str, body: by
     """
     text = _text(body)
     if content_type.startswith("text/event-stream"):
-        events = list(stream.events(text or ""))
+        events = list(stream.events(text)) if text and len(text) <= LARGEST_READ else []
         document = stream.assemble(events)
         jsonb = _rewrite(document)
         error_fields = next((event for event in events if _error_of(event)), None)
@@ -163,6 +168,8 @@ def _error_of(fields: Json) -> str | None:
     if not isinstance(fields, dict):
         return None
     error = fields.get("error") or fields.get("detail")
+    if error is None and fields.get("type") == "error":  # within a stream of OpenAI's responses
+        error = fields.get("message")
     response = fields.get("response")
     if error is None and fields.get("type") == "response.failed" and isinstance(response, dict):
         error = response.get("error")
@@ -205,7 +212,7 @@ def _text(body: bytes | None) -> str | None:
 
 def _load(text: str | None) -> Json:
     """Parse JSON as its specification has it (RFC 8259: no NaN); None if it is not JSON."""
-    if not text:
+    if not text or len(text) > LARGEST_READ:
         return None
     try:
         return json.loads(text, parse_constant=_refuse_constant)
@@ -218,6 +225,8 @@ def _refuse_constant(name: str) -> None:
 
 
 def _body(body: bytes | None, text: str | None, document: str | None) -> Body:
+    if document is not None and len(document) > LARGEST_DOCUMENT:
+        document = None
     return Body(document=document, text=text, other=body if body and text is None else None)
 
 

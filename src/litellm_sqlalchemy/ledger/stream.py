@@ -3,6 +3,7 @@
 Pure functions over what anybody may have sent: what is not understood is left out, nothing is raised.
 """
 
+import contextlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
@@ -62,14 +63,33 @@ def _number(value: Json) -> int:
     return value if isinstance(value, int) else 0
 
 
+class _Text:
+    """A text that is still growing: thousands of pieces, joined once at the end."""
+
+    def __init__(self, *pieces: str) -> None:
+        self.pieces = list(pieces)
+
+
+def _joined(value: Json) -> Json:
+    """Give a value with its texts as they are in the end."""
+    if isinstance(value, _Text):
+        return "".join(value.pieces)
+    if isinstance(value, dict):
+        return {name: _joined(inner) for name, inner in value.items()}
+    return [_joined(inner) for inner in value] if isinstance(value, list) else value
+
+
 def _merge(into: Fields, delta: Fields) -> None:
     """Add a delta to what is there: text and lists are appended, objects and tool calls merged, the rest replaces."""
     for name, value in delta.items():
         there = into.get(name)
         if value is None:
             into.setdefault(name, None)
-        elif name in _APPENDED and isinstance(value, str) and isinstance(there, str):
-            into[name] = there + value
+        elif name in _APPENDED and isinstance(value, str):
+            if isinstance(there, _Text):
+                there.pieces.append(value)
+            else:
+                into[name] = _Text(value)
         elif isinstance(value, dict):
             into[name] = there if isinstance(there, dict) else {}
             _merge(into[name], value)
@@ -80,13 +100,16 @@ def _merge(into: Fields, delta: Fields) -> None:
                 if same is None:
                     calls.append(same := {})
                 _merge(same, part)
-        elif isinstance(value, list) and isinstance(there, list):
-            into[name] = there + value
+        elif isinstance(value, list):
+            into[name] = there if isinstance(there, list) else []
+            into[name].extend(value)
         else:
             into[name] = value
 
 
-_APPENDED = frozenset({"content", "text", "refusal", "reasoning_content", "reasoning", "arguments", "thinking"})
+_APPENDED = frozenset(
+    {"content", "text", "refusal", "reasoning_content", "reasoning", "arguments", "thinking", "partial_json"}
+)
 
 
 def _chat_or_text(stream: Sequence[Fields]) -> Fields:
@@ -103,7 +126,7 @@ def _chat_or_text(stream: Sequence[Fields]) -> Fields:
             _merge(choice, renamed)
     if answer.get("object") == "chat.completion.chunk":
         answer["object"] = "chat.completion"
-    answer["choices"] = [choices[index] for index in sorted(choices)]
+    answer["choices"] = [_joined(choices[index]) for index in sorted(choices)]
     return answer
 
 
@@ -122,24 +145,19 @@ def _messages(stream: Sequence[Fields]) -> Fields:
         if kind == "message_start":
             answer.update(_fields(event.get("message")))
         elif kind == "content_block_start":
-            blocks[_number(event.get("index"))] = dict(_fields(event.get("content_block")))
+            _merge(blocks.setdefault(_number(event.get("index")), {}), _fields(event.get("content_block")))
         elif kind == "content_block_delta":
             delta = {name: value for name, value in _fields(event.get("delta")).items() if name != "type"}
-            block = blocks.setdefault(_number(event.get("index")), {})
-            if isinstance(delta.get("partial_json"), str):  # a tool's input, in pieces of JSON
-                block["partial_json"] = block.get("partial_json", "") + delta.pop("partial_json")
-            _merge(block, delta)
+            _merge(blocks.setdefault(_number(event.get("index")), {}), delta)
         elif kind == "message_delta":
             answer.update(_fields(event.get("delta")))
             answer["usage"] = {**_fields(answer.get("usage")), **_fields(event.get("usage"))}
-    for block in blocks.values():
-        if "partial_json" in block:
-            try:
+    answer["content"] = [_joined(blocks[index]) for index in sorted(blocks)]
+    for block in answer["content"]:
+        with contextlib.suppress(TypeError, ValueError, RecursionError):  # broken off: the pieces stay as they are
+            if "partial_json" in block:  # a tool's input
                 block["input"] = json.loads(block["partial_json"])
                 del block["partial_json"]
-            except (ValueError, RecursionError):
-                pass  # broken off: the pieces stay as they are
-    answer["content"] = [blocks[index] for index in sorted(blocks)]
     return answer
 
 
@@ -150,11 +168,11 @@ def _generated(stream: Sequence[Fields]) -> Fields:
     for event in stream:
         answer.update(event)
         for part in _items(event.get("candidates")):
-            index = _number(part.get("index"))
-            content = _fields(part.get("content"))
-            parts = _items(_fields(candidates.get(index, {}).get("content")).get("parts"))
-            merged = {**content, "parts": [*parts, *_items(content.get("parts"))]}
-            candidates[index] = {**candidates.get(index, {}), **part, "content": merged}
+            candidate = candidates.setdefault(_number(part.get("index")), {"content": {"parts": []}})
+            content = candidate["content"]
+            content["parts"].extend(_items(_fields(part.get("content")).get("parts")))
+            content.update({n: v for n, v in _fields(part.get("content")).items() if n != "parts"})
+            candidate.update({n: v for n, v in part.items() if n != "content"})
     answer["candidates"] = [candidates[index] for index in sorted(candidates)]
     return answer
 

@@ -72,12 +72,12 @@ def upgrade() -> None:
         sa.Column(
             "body",
             postgresql.JSONB(),
-            comment="The body as jsonb, to query; null if it is not JSON, or JSON that jsonb cannot hold",
+            comment="The body as jsonb, to query; null if it is not JSON, or JSON that jsonb cannot hold, or of more than 8 MiB",
         ),
         sa.Column(
             "body_text",
             sa.Text(),
-            comment="The body exactly as it came, decompressed, if it is UTF-8 without NUL; null if not kept",
+            comment="The body exactly as it came, if it is UTF-8 without NUL; null if not kept",
         ),
         sa.Column("body_bytes", sa.LargeBinary(), comment="The body exactly as it came, if it is anything else"),
         sa.CheckConstraint("key_hash ~ '^[0-9a-f]{64}$'", name=op.f("requests_key_hash_check")),
@@ -143,7 +143,7 @@ def upgrade() -> None:
         sa.Column(
             "body",
             postgresql.JSONB(),
-            comment="The answer as jsonb, to query; a streamed answer assembled into the shape of one that is not; null if it is not JSON, or JSON that jsonb cannot hold",
+            comment="The answer as jsonb, to query; a streamed answer assembled into the shape of one that is not; null if it is not JSON, or JSON that jsonb cannot hold, or of more than 8 MiB",
         ),
         sa.Column(
             "body_text",
