@@ -32,16 +32,8 @@ CREATE ROLE litellm_owner LOGIN PASSWORD '{OWNER_PASSWORD}';
 CREATE ROLE litellm LOGIN PASSWORD '{APPLICATION_PASSWORD}';
 CREATE ROLE litellm_reader LOGIN PASSWORD '{READER_PASSWORD}';
 """
-DATABASE = """
-REVOKE ALL ON DATABASE {0} FROM PUBLIC;
-ALTER SCHEMA public OWNER TO litellm_owner;
-REVOKE ALL ON SCHEMA public FROM PUBLIC;
-GRANT CONNECT, TEMPORARY ON DATABASE {0} TO litellm;
-GRANT CONNECT ON DATABASE {0} TO litellm_reader;
-GRANT USAGE ON SCHEMA public TO litellm, litellm_reader;
-ALTER DEFAULT PRIVILEGES FOR ROLE litellm_owner IN SCHEMA public GRANT SELECT, INSERT ON TABLES TO litellm;
-ALTER DEFAULT PRIVILEGES FOR ROLE litellm_owner IN SCHEMA public GRANT SELECT ON TABLES TO litellm_reader;
-"""
+PRIVILEGES = (Path(__file__).parents[1] / "roles/postgres17/files/privileges.sql").read_text()
+PRIVILEGED = {"owner": "litellm_owner", "application": "litellm", "reader": "litellm_reader"}
 NUMBERS = itertools.count(1)
 
 
@@ -52,7 +44,9 @@ class Cluster:
     host: str
     port: int
 
-    def execute(self, sql: str, database_name: str = "postgres") -> list[tuple[object, ...]]:
+    def execute(
+        self, sql: str, database_name: str = "postgres", arguments: dict[str, str] | None = None
+    ) -> list[tuple[object, ...]]:
         """Run SQL as the superuser."""
         connection = psycopg2.connect(
             host=self.host,
@@ -65,7 +59,7 @@ class Cluster:
         try:
             connection.autocommit = True
             with connection.cursor() as cursor:
-                cursor.execute(sql)
+                cursor.execute(sql, arguments)
                 return cursor.fetchall() if cursor.description else []
         finally:
             connection.close()
@@ -237,7 +231,16 @@ def template(cluster: Cluster) -> str:
 
 def _make_database(cluster: Cluster, name: str) -> None:
     cluster.execute(f"CREATE DATABASE {name} OWNER litellm_owner TEMPLATE template0")
-    cluster.execute(DATABASE.format(name), name)
+    cluster.execute("ALTER SCHEMA public OWNER TO litellm_owner", name)
+    bring_privileges_into_force(cluster, name)
+
+
+def bring_privileges_into_force(cluster: Cluster, database_name: str) -> list[str]:
+    """Do what role postgres17 does; return the statements that it took."""
+    statements = [str(row[0]) for row in cluster.execute(PRIVILEGES, database_name, PRIVILEGED)]
+    if statements:
+        cluster.execute(";".join(statements), database_name)
+    return statements
 
 
 @pytest.fixture
@@ -253,5 +256,5 @@ def ledger_database(cluster: Cluster, template: str) -> Database:
     """A database with the ledger's tables."""
     name = f"ledger_{next(NUMBERS)}"
     cluster.execute(f"CREATE DATABASE {name} OWNER litellm_owner TEMPLATE {template}")
-    cluster.execute(DATABASE.split("ALTER DEFAULT", maxsplit=1)[0].format(name), name)
+    bring_privileges_into_force(cluster, name)
     return Database(cluster, name)
