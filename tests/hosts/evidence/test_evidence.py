@@ -39,7 +39,7 @@ def test_evidence_of_a_system_that_is_well(lab: Lab, tmp_path: Path) -> None:
     assert stored["response"]["body"]["choices"] == answer["body"]["choices"]
     text = "".join(path.read_text() for path in tmp_path.iterdir())
     assert not [name for name, secret in lab.secrets.items() if secret in text]
-    assert set(run.changed) == {"localhost"}
+    assert run.changed == {"localhost": 0}
 
 
 def test_evidence_of_a_system_that_is_not(lab: Lab, gateway: Host, tmp_path: Path) -> None:
@@ -55,3 +55,26 @@ def test_evidence_of_a_system_that_is_not(lab: Lab, gateway: Host, tmp_path: Pat
     assert {name for name, verdict in found.items() if verdict == "fail"} == {"service_status", "join_check"}
     assert found["chat_call"] == "pass"
     assert {path.name for path in tmp_path.iterdir()} == FILES
+
+
+def test_evidence_of_what_does_not_answer_at_all(lab: Lab, gateway: Host, tmp_path: Path) -> None:
+    def power(action: str) -> None:
+        done = lab.playbook("--limit=database-1", playbook="playbooks/lab.yml", variables={"lab_action": action})
+        assert done.succeeded
+
+    gateway.check_output("systemctl stop litellm.service")
+    power("power_cut")
+    try:
+        run = lab.playbook(playbook="verify.yml", variables={"evidence_directory": str(tmp_path)})
+    finally:
+        power("start")
+        gateway.check_output("systemctl start litellm.service")
+
+    assert not run.succeeded
+    assert {path.name for path in tmp_path.iterdir()} == FILES
+    assert set(verdicts(tmp_path).values()) == {"fail"}
+    units = (tmp_path / "service_status.txt").read_text()
+    assert "litellm.service: inactive" in units
+    assert "lab-model@chat.service: active" in units
+    assert "cannot reach PostgreSQL" in (tmp_path / "gateway_db_connect.log").read_text()
+    assert "Connection refused" in (tmp_path / "chat_call.json").read_text()
