@@ -117,6 +117,17 @@ def test_unsupported_python(tmp_path: Path, version: str) -> None:
     assert "PYTHON=" in problem
 
 
+@pytest.mark.parametrize("version", ["2.18.1", "2.22.0"])
+def test_unsupported_ansible_core(checkout: Path, version: str) -> None:
+    python = checkout / ".venv/bin/python"
+    python.parent.mkdir(parents=True)
+    python.write_text(f"#!/bin/sh\necho {version}\n")
+    python.chmod(0o755)
+    [problem] = preflight(root=checkout)
+    assert f"ansible-core in .venv is {version}; 2.19, 2.20 and 2.21 are supported" in problem
+    assert "remove .venv" in problem
+
+
 def test_no_route_to_the_package_index_by_uv(closed_port: str) -> None:
     url = f"http://127.0.0.1:{closed_port}/simple"
     [problem] = preflight(UV_DEFAULT_INDEX=url, PIP_INDEX_URL=url)
