@@ -150,10 +150,17 @@ class Lab:
 
     @contextmanager
     def connection(
-        self, user: str, password: str, *, via: str = "gateway", sslmode: str = "require", database: str = "litellm_db"
+        self,
+        user: str,
+        password: str,
+        *,
+        via: str = "gateway",
+        port: int = 5432,
+        sslmode: str = "require",
+        database: str = "litellm_db",
     ) -> "Generator[psycopg2.extensions.connection]":
         """A connection to the database from a host of the lab."""
-        with self.tunnel(via, DATABASE, 5432) as local:
+        with self.tunnel(via, DATABASE, port) as local:
             connection = psycopg2.connect(
                 host="127.0.0.1", port=local, dbname=database, user=user, password=password, sslmode=sslmode
             )

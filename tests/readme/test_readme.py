@@ -64,7 +64,8 @@ def reader() -> Generator[Reader]:
         check=True,
     )
     for name in files.stdout.decode().split("\0"):
-        if name and (HERE / name).exists():
+        # Evidence is made there; here, another test may be writing it.
+        if name and not name.startswith("evidence/") and (HERE / name).exists():
             (checkout / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(HERE / name, checkout / name, follow_symlinks=False)
     yield reader

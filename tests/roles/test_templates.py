@@ -1,48 +1,33 @@
 """The files that the roles write for the production example: on Ubuntu 24.04 the same as on Debian 13."""
 
 import json
-import socket
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
+from tests.roles.fix_production import SECRETS, variables
+
 SYSTEMS = {"ubuntu": ("Ubuntu", "24.04", "noble"), "debian": ("Debian", "13.1", "trixie")}
-SECRETS = {
-    "postgres17_owner_password": "owner-password-of-the-test",
-    "postgres17_application_password": "application-password-of-the-test",
-    "postgres17_reader_password": "reader-password-of-the-test",
-    "litellm_gateway_master_key": "sk-master-key-of-the-test",
-    "vault_openai_api_key": "sk-provider-key-of-the-test",
-}
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
     """What was rendered: system → file → text."""
     files = {}
+    common = variables()
     for name, (distribution, version, release) in SYSTEMS.items():
         directory = tmp_path_factory.mktemp(name)
-        variables = {
+        given = {
             "render_directory": str(directory),
             "render_distribution": distribution,
             "render_version": version,
             "render_release": release,
-            "litellm_gateway_uv": str(Path(".venv/bin/uv").absolute()),
-            "litellm_gateway_config_template": str(Path("templates/config.yaml.j2").absolute()),
-            "litellm_gateway_port": PORT,  # the role looks whether this machine's port is free
-            **SECRETS,
+            **common,
         }
         extra = directory.with_suffix(".json")
-        extra.write_text(json.dumps(variables))
+        extra.write_text(json.dumps(given))
         subprocess.run(
             [
                 "ansible-playbook",
@@ -54,9 +39,6 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, st
         )
         files[name] = {path.name: path.read_text() for path in directory.iterdir()}
     return files
-
-
-PORT = free_port()
 
 
 def test_both_systems_get_the_same_files(rendered: dict[str, dict[str, str]]) -> None:

@@ -9,6 +9,7 @@ from testinfra.host import Host
 
 from tests.hosts.day2.second_day import (
     DATABASE_PASSWORD,
+    DATABASE_PORT,
     MASTER_KEY,
     PORT,
     PROVIDER_KEY_FILE,
@@ -35,6 +36,7 @@ def second_day(lab: Lab, gateway: Host, model: Host) -> Generator[None]:
         litellm_gateway_port=PORT,
         litellm_gateway_master_key=MASTER_KEY,
         postgres17_application_password=DATABASE_PASSWORD,
+        postgres17_port=DATABASE_PORT,
     )
     yield
     model.check_output("systemctl stop upstream.service")

@@ -7,6 +7,7 @@ import httpx
 from tests.hosts.lab import MODEL
 
 PORT = 4100
+DATABASE_PORT = 5433
 MASTER_KEY = "sk-master-key-of-the-second-day"
 DATABASE_PASSWORD = "database-password-of-the-second-day"
 PROVIDER_KEY_FILE = "/etc/litellm/credentials/PROVIDER_KEY"

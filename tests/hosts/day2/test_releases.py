@@ -13,6 +13,13 @@ def running(gateway: Host) -> str:
     return Path(gateway.check_output("tr '\\0' '\\n' < /proc/%s/cmdline | head --lines=1", pid)).parts[4]
 
 
+def set_revision(lab: Lab, revision: str) -> None:
+    """Say that the tables have another revision of the schema."""
+    statement = "UPDATE ledger_alembic_version SET version_num = :'revision'"
+    psql = f"psql --quiet --dbname=litellm_db --set=ON_ERROR_STOP=1 --set=revision={revision}"
+    lab.script("database", f'runuser --user postgres -- {psql} <<< "{statement}"')
+
+
 def test_an_old_release_stays_and_can_be_gone_back_to(lab: Lab, gateway: Host, tmp_path: Path) -> None:
     lock = tmp_path / "gateway.txt"
 
@@ -25,8 +32,12 @@ def test_an_old_release_stays_and_can_be_gone_back_to(lab: Lab, gateway: Host, t
     second = install("the same packages, another release")
     assert second != first
 
+    # Meanwhile a newer release has upgraded the tables to a revision that this one has never heard of.
+    revision = str(lab.sql("SELECT version_num FROM ledger_alembic_version")[0]["version_num"])
+    set_revision(lab, "later")
     lab.site("--limit=gateway", litellm_gateway_release=first)
     assert running(gateway) == first
+    set_revision(lab, revision)
     with lab.client() as client:
         assert client.get("/v1/models").status_code == 200
 

@@ -5,7 +5,7 @@ import psycopg2
 import pytest
 from testinfra.host import Host
 
-from tests.hosts.day2.second_day import DATABASE_PASSWORD, PORT, PROVIDER_KEY_FILE, ask
+from tests.hosts.day2.second_day import DATABASE_PASSWORD, DATABASE_PORT, PORT, PROVIDER_KEY_FILE, ask
 from tests.hosts.lab import Lab, eventually
 
 pytestmark = pytest.mark.usefixtures("second_day")
@@ -28,11 +28,11 @@ def test_the_old_master_key_is_refused(lab: Lab) -> None:
 
 def test_the_drain_has_the_new_password_and_the_old_one_is_refused(lab: Lab, changed_client: httpx.Client) -> None:
     lab.exchange(ask(changed_client).headers["x-litellm-call-id"])
-    with lab.connection("litellm", DATABASE_PASSWORD):
+    with lab.connection("litellm", DATABASE_PASSWORD, port=DATABASE_PORT):
         pass
     with (
         pytest.raises(psycopg2.OperationalError, match="password authentication failed"),
-        lab.connection("litellm", lab.secrets["postgres17_application_password"]),
+        lab.connection("litellm", lab.secrets["postgres17_application_password"], port=DATABASE_PORT),
     ):
         pass
 

@@ -50,6 +50,24 @@ def test_the_port_is_taken(lab: Lab, gateway: Host) -> None:
         assert client.get("/health/readiness").status_code == 200
 
 
+def test_the_database_s_port_is_taken(lab: Lab, database: Host, client: httpx.Client) -> None:
+    database.check_output("systemctl stop postgresql@17-main.service")
+    database.check_output("systemd-run --quiet --unit=squatter python3 -m http.server 5432")
+    try:
+        run = lab.playbook("--limit=database")
+    finally:
+        database.check_output("systemctl stop squatter.service")
+    call_id = ask(client)
+
+    lab.site("--limit=database")
+
+    assert not run.succeeded
+    assert "Port 5432 (postgres17_port) is taken by another process" in run.output
+    assert '"python3"' in run.output
+    assert set(run.changed.values()) == {0}
+    lab.exchange(call_id)
+
+
 def test_the_database_is_out_of_reach(lab: Lab, client: httpx.Client) -> None:
     with partition(lab):
         run = lab.playbook("--limit=gateway")
@@ -125,8 +143,15 @@ def test_the_package_index_is_out_of_reach(lab: Lab, gateway: Host, client: http
     assert "192.168.10.1:9" in run.output
     assert gateway.file("/opt/litellm/current").linked_to == before
     lab.exchange(ask(client))
+    # A package that is half there, and looks whole: it must not count as installed.
+    half_made = gateway.check_output("ls --sort=time --directory /opt/litellm/releases/* | head --lines=1")
+    packages = f"{half_made}/lib/python3.13/site-packages"
+    gateway.check_output(
+        f"mkdir --parents {packages} && cp --recursive {before}/lib/*/site-packages/idna-*.dist-info {packages}"
+    )
     lab.site("--limit=gateway", __litellm_gateway_lock=lock)
-    assert gateway.file("/opt/litellm/current").linked_to != before
+    assert gateway.file("/opt/litellm/current").linked_to == half_made != before
+    gateway.check_output("/opt/litellm/current/bin/python -c 'import idna'")
 
 
 def test_a_package_that_is_not_the_locked_one(lab: Lab, gateway: Host, tmp_path: Path) -> None:

@@ -1,0 +1,43 @@
+"""What the production example says of its hosts, with secrets and ports of the tests."""
+
+import socket
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+SECRETS = {
+    "postgres17_owner_password": "owner-password-of-the-test",
+    "postgres17_application_password": "application-password-of-the-test",
+    "postgres17_reader_password": "reader-password-of-the-test",
+    "litellm_gateway_master_key": "sk-master-key-of-the-test",
+    "vault_openai_api_key": "sk-provider-key-of-the-test",
+}
+
+
+def free_port() -> int:
+    """A port of this machine that nobody listens on: the roles look whether theirs is free."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def variables() -> dict[str, Any]:
+    """What stands for the hosts: the controller's own paths, as if the playbook were site.yml."""
+    return {
+        "litellm_gateway_uv": str(Path(".venv/bin/uv").absolute()),
+        "litellm_gateway_config_template": str(Path("templates/config.yaml.j2").absolute()),
+        "litellm_gateway_port": free_port(),
+        "postgres17_port": free_port(),
+        **SECRETS,
+    }
+
+
+def group_vars(group: str) -> dict[str, Any]:
+    """The example's variables of a group."""
+    directory = Path("inventory/production/group_vars")
+    found: dict[str, Any] = {}
+    for file in (directory / "all/main.yml", directory / f"{group}.yml"):
+        found |= yaml.safe_load(file.read_text())
+    return found

@@ -1,0 +1,182 @@
+"""A mistake in the variables is refused before anything is changed; the message names it, the rule and the cure."""
+
+import json
+import subprocess
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+
+from tests.roles.fix_production import group_vars, variables
+
+GROUPS = {"postgres17": "database", "schema_init": "gateway", "litellm_gateway": "gateway"}
+MODEL = {"model_name": "m", "litellm_params": {"model": "openai/m", "api_key": "os.environ/NO_SUCH_KEY"}}
+
+
+@dataclass(frozen=True)
+class Case:
+    """A mistake: the role that sees it, what is written instead of the right thing, and what the message has."""
+
+    role: str
+    wrong: dict[str, Any]
+    messages: tuple[str, ...]
+
+
+CASES = {
+    # Types
+    "a word for a number": Case(
+        "litellm_gateway",
+        {"litellm_gateway_port": "four thousand"},
+        ("argument 'litellm_gateway_port' is of type", "unable to convert to int", "group_vars"),
+    ),
+    "a word for a number of the database": Case(
+        "postgres17",
+        {"postgres17_max_connections": "many"},
+        ("argument 'postgres17_max_connections' is of type", "int"),
+    ),
+    "a text for a list": Case(
+        "postgres17", {"postgres17_listen_addresses": "127.0.0.1"}, ("Write postgres17_listen_addresses as a list",)
+    ),
+    "a text for a truth value": Case(
+        "postgres17", {"postgres17_use_pgdg": "false"}, ("Write postgres17_use_pgdg as a bool", "as JSON")
+    ),
+    "a text for settings": Case("postgres17", {"postgres17_settings": "jit=on"}, ("postgres17_settings as a dict",)),
+    "a text for credentials": Case(
+        "litellm_gateway", {"litellm_gateway_credentials": "A=b"}, ("litellm_gateway_credentials as a dict",)
+    ),
+    "a text for models": Case(
+        "litellm_gateway",
+        {"litellm_gateway_models": "gpt-5"},
+        ("'litellm_gateway_models' is of type", "convert to dict"),
+    ),
+    # Names
+    "a slip in a name": Case(
+        "litellm_gateway",
+        {"litellm_gateway_prot": 4100},
+        ("Unknown variable litellm_gateway_prot", "ignored in silence", "roles/litellm_gateway/README.md"),
+    ),
+    "a slip in a name of the database": Case(
+        "postgres17", {"postgres17_max_conections": 200}, ("Unknown variable postgres17_max_conections",)
+    ),
+    "a slip in a name of the schema": Case(
+        "schema_init", {"schema_init_prot": 1}, ("Unknown variable schema_init_prot", "roles/schema_init/README.md")
+    ),
+    "a secret that nothing defines": Case(
+        "litellm_gateway",
+        {"litellm_gateway_credentials": {"OPENAI_API_KEY": "{{ vault_forgotten }}"}},
+        ("'vault_forgotten' is undefined", "the vault"),
+    ),
+    # Models
+    "no models": Case(
+        "litellm_gateway", {"litellm_gateway_models": []}, ("litellm_gateway_models is empty", "Name one at least")
+    ),
+    "a model without parameters": Case(
+        "litellm_gateway",
+        {"litellm_gateway_models": [{"model_name": "m"}]},
+        ("litellm_params", "litellm_gateway_models"),
+    ),
+    "a model whose key nobody gives": Case(
+        "litellm_gateway",
+        {"litellm_gateway_models": [MODEL]},
+        ("os.environ/NO_SUCH_KEY", "litellm_gateway_credentials has no such key", "from the vault"),
+    ),
+    # Secrets
+    "a weak master key": Case(
+        "litellm_gateway",
+        {"litellm_gateway_master_key": "short"},
+        ("litellm_gateway_master_key must begin with sk-", "playbooks/secrets.yml"),
+    ),
+    "a weak password": Case(
+        "postgres17", {"postgres17_owner_password": "short"}, ("each password must have 16 characters",)
+    ),
+    "a credential that can be no variable": Case(
+        "litellm_gateway",
+        {"litellm_gateway_credentials": {"my-key": "x"}, "litellm_gateway_models": [{**MODEL, "litellm_params": {}}]},
+        ("litellm_gateway_credentials has my-key", "capital letters"),
+    ),
+    "a password where anybody reads it": Case(
+        "litellm_gateway",
+        {"litellm_gateway_environment": {"HTTPS_PROXY": "http://me:secret@proxy.example:3128"}},
+        ("litellm_gateway_environment has a URL with a password", "litellm_gateway_credentials"),
+    ),
+    # Values
+    "a port for root only": Case("litellm_gateway", {"litellm_gateway_port": 80}, ("from 1024 to 65535",)),
+    "no workers": Case("litellm_gateway", {"litellm_gateway_workers": 0}, ("litellm_gateway_workers",)),
+    "no release kept": Case("litellm_gateway", {"litellm_gateway_releases_kept": 0}, ("at least 1",)),
+    "memory in words": Case(
+        "litellm_gateway", {"litellm_gateway_memory_max": "2 GB"}, ("such as 80%, 2G or infinity",)
+    ),
+    "no uv on the controller": Case(
+        "litellm_gateway", {"litellm_gateway_uv": "/nowhere/uv"}, ("/nowhere/uv", "requirements/controller.txt")
+    ),
+    "nobody may connect": Case(
+        "postgres17",
+        {"postgres17_client_networks": []},
+        ("postgres17_client_networks is []", "such as 192.168.10.18/32"),
+    ),
+    "an address for a network": Case(
+        "postgres17", {"postgres17_client_networks": ["192.168.10.18"]}, ("postgres17_client_networks", "prefix length")
+    ),
+    "a network that there can't be": Case(
+        "postgres17", {"postgres17_client_networks": ["999.1.1.1/77"]}, ("postgres17_client_networks", "999.1.1.1/77")
+    ),
+    "two roles with one name": Case("postgres17", {"postgres17_reader": "litellm"}, ("must be three different names",)),
+    "a role's name with a hyphen": Case(
+        "postgres17", {"postgres17_application": "my-app"}, ("small letters, digits and underscores",)
+    ),
+    "a database that means all": Case(
+        "postgres17", {"postgres17_database": "all"}, ("none of them one of", "replication")
+    ),
+    # Systems
+    "an older Debian": Case(
+        "postgres17",
+        {"refuse_distribution": "Debian", "refuse_version": "12.9"},
+        ("Debian 12 is not supported", "Debian 13 and Ubuntu 24.04"),
+    ),
+    "another Ubuntu": Case(
+        "litellm_gateway", {"refuse_version": "22.04"}, ("Ubuntu 22.04 is not supported", "Debian 13 and Ubuntu 24.04")
+    ),
+    "nothing wrong with the database": Case("postgres17", {}, ("nothing refused",)),
+    "nothing wrong with the schema": Case("schema_init", {}, ("nothing refused",)),
+    "nothing wrong with the gateway": Case("litellm_gateway", {}, ("nothing refused",)),
+}
+
+
+def host(name: str) -> str:
+    return name.replace(" ", "-").replace("'", "")
+
+
+@pytest.fixture(scope="module")
+def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What the roles said: all cases in one run, a host each."""
+    directory = tmp_path_factory.mktemp("answers")
+    common = {"ansible_host": "192.168.10.18", "refuse_distribution": "Ubuntu", "refuse_version": "24.04"}
+    inventory = {
+        group: {
+            "hosts": {
+                host(name): {**common, "refuse_role": case.role, **case.wrong}
+                for name, case in CASES.items()
+                if GROUPS[case.role] == group
+            },
+            "vars": {**group_vars(group), **variables(), "refuse_directory": str(directory)},
+        }
+        for group in ("gateway", "database")
+    }
+    file = directory / "inventory.json"
+    file.write_text(json.dumps(inventory))
+    done = subprocess.run(
+        ["ansible-playbook", f"--inventory={file}", "tests/roles/refuse.yml"],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout
+    return {name: " ".join((directory / host(name)).read_text().split()) for name in CASES}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_refusal(answers: dict[str, str], name: str) -> None:
+    for message in CASES[name].messages:
+        assert message in answers[name]
+    assert "of-the-test" not in answers[name]
