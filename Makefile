@@ -1,6 +1,6 @@
 # The commands of this repository. Each calls something that can be called by hand.
 .DEFAULT_GOAL := help
-.PHONY: help up down verify test lint docs ssh key lock
+.PHONY: help up down verify test test-default test-packages test-python test-readme lint docs ssh key lock
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 INVENTORY ?= inventory/lab
@@ -20,6 +20,15 @@ verify:  ## observe the running system and write evidence/
 
 test:  ## everything that CI runs
 	@scripts/test
+
+test-default test-packages: test-%:
+	@LAB_NAME=$* molecule test --scenario-name=$*
+
+test-python:
+	@pytest
+
+test-readme:
+	@pytest tests/readme
 
 lint:  ## ansible-lint, yamllint, ruff, mypy, stale docs
 	@scripts/lint
