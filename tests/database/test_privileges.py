@@ -13,8 +13,7 @@ DIRT = {
     "REVOKE SELECT ON requests FROM litellm_reader": "GRANT SELECT ON TABLE requests TO litellm_reader",
     "REVOKE ALL ON requests FROM litellm_owner, litellm, litellm_reader": "GRANT INSERT ON TABLE requests TO litellm",
     "ALTER DEFAULT PRIVILEGES FOR ROLE litellm_owner IN SCHEMA public GRANT DELETE ON TABLES TO litellm_reader": (
-        "ALTER DEFAULT PRIVILEGES FOR ROLE litellm_owner IN SCHEMA public "
-        "REVOKE DELETE ON TABLES FROM litellm_reader"
+        "ALTER DEFAULT PRIVILEGES FOR ROLE litellm_owner IN SCHEMA public REVOKE DELETE ON TABLES FROM litellm_reader"
     ),
     "GRANT pg_read_all_data TO litellm": "REVOKE pg_read_all_data FROM litellm",
 }
