@@ -34,7 +34,8 @@ class Reader:
             ["bash", "-eu", "-o", "pipefail", "-c", commands],
             cwd=self.checkout,
             env={
-                **{name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"},
+                # Neither in a Python environment, nor in a make that runs the tests.
+                **{name: value for name, value in os.environ.items() if name not in {"VIRTUAL_ENV", "MAKEFLAGS"}},
                 "LAB_NAME": LAB,
                 "LAB_GATEWAY_PORT": self.port,
                 **environment,
