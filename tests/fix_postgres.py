@@ -5,7 +5,6 @@ import itertools
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -21,6 +20,7 @@ from sqlalchemy import Engine
 
 from files import db_init
 from litellm_sqlalchemy import database
+from tests.ports import free_port
 
 SUPERUSER_PASSWORD = "superuser-of-the-tests"
 OWNER_PASSWORD = "owner-of-the-tests"
@@ -155,14 +155,6 @@ def _as_server(*command: str) -> list[str]:
     """PostgreSQL refuses to run as root, and must not outlive the tests, not even killed ones."""
     user = ("--reuid=nobody", "--regid=nogroup", "--clear-groups") if os.getuid() == 0 else ()
     return ["setpriv", *user, "--pdeathsig=INT", *command]
-
-
-def free_port() -> int:
-    """Find a port that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
 
 
 @pytest.fixture(scope="session")

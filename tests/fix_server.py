@@ -9,15 +9,9 @@ from collections.abc import Callable, Iterator
 import uvicorn
 
 from litellm_sqlalchemy.ledger.capture import App
-from tests.fix_postgres import free_port
+from tests.ports import free_port
 
 PATIENCE_SECONDS = 60
-
-
-def listens(port: int) -> bool:
-    """Does somebody listen on this port of loopback?"""
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def wait_for(condition: Callable[[], object], what: str) -> None:

@@ -21,11 +21,11 @@ from tests.fix_postgres import (
     Database,
     Done,
     call_db_init,
-    free_port,
     run_db_init,
     run_db_init_as_a_process,
 )
 from tests.fix_server import wait_for
+from tests.ports import free_port
 
 HEAD = "0001"
 TABLES = {"requests": ["requests_default"], "responses": ["responses_default"]}

@@ -30,8 +30,9 @@ from litellm_sqlalchemy.ledger.drain import Drain
 from litellm_sqlalchemy.ledger.spool import Kind, Record, Spool
 from litellm_sqlalchemy.ledger.uuid7 import uuid7
 from tests.fix_bodies import BODIES, sse
-from tests.fix_postgres import APPLICATION_PASSWORD, Cluster, Database, free_port, run_db_init
+from tests.fix_postgres import APPLICATION_PASSWORD, Cluster, Database, run_db_init
 from tests.fix_server import wait_for
+from tests.ports import free_port
 
 Opened = Callable[[Path], Spool]
 RECEIVED_AT = 1_795_486_879_123_456  # Unix microseconds

@@ -19,8 +19,8 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from tests.fix_postgres import free_port
 from tests.fix_server import serving
+from tests.ports import free_port
 
 MASTER_KEY = "sk-the-master-key-of-the-tests"
 PROVIDER_KEY = "sk-the-providers-key-of-the-tests"

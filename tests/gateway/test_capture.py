@@ -20,8 +20,8 @@ import pytest
 from litellm_sqlalchemy.ledger.capture import App, Ledger, Message, Receive, Scope, Send
 from litellm_sqlalchemy.ledger.spool import Record, Spool, SpooledRecord, SpoolError, SpoolWriter
 from litellm_sqlalchemy.settings import CaptureSettings
-from tests.fix_postgres import free_port
-from tests.fix_server import Client, listens, serving, wait_for
+from tests.fix_server import Client, serving, wait_for
+from tests.ports import free_port, listens
 
 CHAT = "/v1/chat/completions"
 KEY = "sk-a-key-that-must-not-be-found"

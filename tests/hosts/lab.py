@@ -5,7 +5,6 @@ import json
 import os
 import re
 import shlex
-import socket
 import subprocess
 import tempfile
 import time
@@ -20,6 +19,8 @@ import psycopg2
 import testinfra
 import yaml
 from testinfra.host import Host
+
+from tests.ports import free_port, listens
 
 CHECKOUT = Path(__file__).parents[2]
 GATEWAY, DATABASE, MODEL = "192.168.10.18", "192.168.10.19", "192.168.10.20"
@@ -126,14 +127,12 @@ class Lab:
     @contextmanager
     def tunnel(self, via: str, address: str, port: int) -> Generator[int]:
         """A port of this machine's loopback that leads to an address in the lab, where it seems to come from a host."""
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            local: int = free.getsockname()[1]
+        local = free_port()
         forward = f"127.0.0.1:{local}:{address}:{port}"
         command = ["ssh", "-F", self.ssh_config, "-o", "ControlPath=none", "-o", "ExitOnForwardFailure=yes", "-N"]
         with subprocess.Popen([*command, "-L", forward, via], stdin=subprocess.DEVNULL) as ssh:
             try:
-                eventually(lambda: ssh.poll() is not None or _listens(local))
+                eventually(lambda: ssh.poll() is not None or listens(local))
                 yield local
             finally:
                 ssh.terminate()
@@ -195,11 +194,6 @@ class Lab:
         rows = eventually(lambda: self.sql(query, call_id=call_id))
         assert len(rows) == 1
         return rows[0]
-
-
-def _listens(port: int) -> bool:
-    with socket.socket() as probe:
-        return probe.connect_ex(("127.0.0.1", port)) == 0
 
 
 def lab_of_the_environment() -> Lab:

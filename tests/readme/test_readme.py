@@ -7,12 +7,13 @@ import json
 import os
 import re
 import shutil
-import socket
 import subprocess
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
+
+from tests.ports import free_port
 
 HERE = Path(__file__).parents[2]
 LAB = "readme"
@@ -24,9 +25,7 @@ class Reader:
 
     def __init__(self, checkout: Path) -> None:
         self.checkout = checkout
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            self.port = str(free.getsockname()[1])
+        self.port = str(free_port())
 
     def type(self, commands: str, **environment: str) -> str:
         """Type commands into a shell; return what they print. A failure fails the test and shows all of it."""

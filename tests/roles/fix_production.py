@@ -1,10 +1,11 @@
 """What the production example says of its hosts, with secrets and ports of the tests."""
 
-import socket
 from pathlib import Path
 from typing import Any
 
 import yaml
+
+from tests.ports import free_port
 
 SECRETS = {
     "postgres17_owner_password": "owner-password-of-the-test",
@@ -15,19 +16,12 @@ SECRETS = {
 }
 
 
-def free_port() -> int:
-    """A port of this machine that nobody listens on: the roles look whether theirs is free."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
 def variables() -> dict[str, Any]:
     """What stands for the hosts: the controller's own paths, as if the playbook were site.yml."""
     return {
         "litellm_gateway_uv": str(Path(".venv/bin/uv").absolute()),
         "litellm_gateway_config_template": str(Path("templates/config.yaml.j2").absolute()),
+        # The roles look whether theirs are free.
         "litellm_gateway_port": free_port(),
         "postgres17_port": free_port(),
         **SECRETS,

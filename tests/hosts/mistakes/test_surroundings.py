@@ -21,6 +21,17 @@ def ask(client: httpx.Client) -> str:
 
 
 @contextmanager
+def squatter(host: Host, port: int, unit: str) -> Generator[None]:
+    """A stranger has the port of a unit, which does not run."""
+    host.check_output("systemctl stop %s", unit)
+    host.check_output("systemd-run --quiet --unit=squatter python3 -m http.server %s", str(port))
+    try:
+        yield
+    finally:
+        host.check_output("systemctl stop squatter.service")
+
+
+@contextmanager
 def partition(lab: Lab) -> Generator[None]:
     """The gateway and the database host do not reach each other."""
     apart = {"lab_action": "partition", "lab_host_peers": [DATABASE]}
@@ -33,12 +44,8 @@ def partition(lab: Lab) -> Generator[None]:
 
 
 def test_the_port_is_taken(lab: Lab, gateway: Host) -> None:
-    gateway.check_output("systemctl stop litellm.service")
-    gateway.check_output("systemd-run --quiet --unit=squatter python3 -m http.server 4000")
-    try:
+    with squatter(gateway, 4000, "litellm.service"):
         run = lab.playbook("--limit=gateway")
-    finally:
-        gateway.check_output("systemctl stop squatter.service")
     cured = lab.playbook("--limit=gateway")
 
     assert not run.succeeded
@@ -51,12 +58,8 @@ def test_the_port_is_taken(lab: Lab, gateway: Host) -> None:
 
 
 def test_the_database_s_port_is_taken(lab: Lab, database: Host, client: httpx.Client) -> None:
-    database.check_output("systemctl stop postgresql@17-main.service")
-    database.check_output("systemd-run --quiet --unit=squatter python3 -m http.server 5432")
-    try:
+    with squatter(database, 5432, "postgresql@17-main.service"):
         run = lab.playbook("--limit=database")
-    finally:
-        database.check_output("systemctl stop squatter.service")
     call_id = ask(client)
 
     lab.site("--limit=database")
