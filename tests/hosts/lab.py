@@ -29,7 +29,7 @@ UNITS = {
     "database": ("postgresql@17-main.service",),
     "model": ("lab-model@chat.service", "lab-model@embedding.service"),
 }
-PATIENCE_SECONDS = 60.0  # for what happens by itself a moment later, such as a row that is drained
+PATIENCE_SECONDS = 300.0  # for what happens by itself, such as a row that is drained; on a busy machine, minutes later
 
 Found = TypeVar("Found")
 
@@ -141,11 +141,10 @@ class Lab:
     def client(self, key: str | None = None, port: int = 4000) -> Generator[httpx.Client]:
         """An HTTP client of the gateway, at the model's host; with the master key unless another is given."""
         headers = {"authorization": f"Bearer {key or self.secrets['litellm_gateway_master_key']}"}
-        with (
-            self.tunnel("model", GATEWAY, port) as local,
-            httpx.Client(base_url=f"http://127.0.0.1:{local}", headers=headers, timeout=120, trust_env=False) as client,
-        ):
-            yield client
+        with self.tunnel("model", GATEWAY, port) as local:
+            url = f"http://127.0.0.1:{local}"
+            with httpx.Client(base_url=url, headers=headers, timeout=PATIENCE_SECONDS, trust_env=False) as client:
+                yield client
 
     @contextmanager
     def connection(

@@ -13,7 +13,7 @@ from tests.hosts.day2.second_day import (
     MASTER_KEY,
     PORT,
     PROVIDER_KEY_FILE,
-    REFUSING_PROVIDERS,
+    PROVIDERS,
     ask,
 )
 from tests.hosts.lab import Lab
@@ -22,16 +22,16 @@ from tests.hosts.lab import Lab
 @pytest.fixture(scope="package")
 def second_day(lab: Lab, gateway: Host, model: Host) -> Generator[None]:
     program = Path(__file__).with_name("upstream.py").read_text()
-    lab.script("model", f"cat > /run/upstream.py <<'PROGRAM'\n{program}\nPROGRAM\n")
+    lab.script("model", f"cat > /run/upstream.py <<'PROGRAM'\n{program}\nPROGRAM\nrm --force /run/upstream-may-end\n")
     model.check_output("systemd-run --quiet --unit=upstream python3 /run/upstream.py")
     parameters = lab.models[0]["litellm_params"] | {"api_key": "os.environ/PROVIDER_KEY"}
     added = {"model_name": "added", "litellm_params": parameters}
-    refusing = [
+    scripted = [
         {"model_name": name, "litellm_params": {"model": "openai/none", "api_base": url, "api_key": "none"}}
-        for name, url in REFUSING_PROVIDERS.items()
+        for name, url in PROVIDERS.items()
     ]
     lab.site(
-        litellm_gateway_models=[*lab.models, added, *refusing],
+        litellm_gateway_models=[*lab.models, added, *scripted],
         litellm_gateway_credentials={"PROVIDER_KEY": "provider"},
         litellm_gateway_port=PORT,
         litellm_gateway_master_key=MASTER_KEY,

@@ -11,11 +11,12 @@ DATABASE_PORT = 5433
 MASTER_KEY = "sk-master-key-of-the-second-day"
 DATABASE_PASSWORD = "database-password-of-the-second-day"
 PROVIDER_KEY_FILE = "/etc/litellm/credentials/PROVIDER_KEY"
-REFUSING_PROVIDERS = {
+PROVIDERS = {
     "unreachable": f"http://{MODEL}:9/v1",
     "unauthorized": f"http://{MODEL}:8090/401/v1",
     "throttled": f"http://{MODEL}:8090/429/v1",
     "broken": f"http://{MODEL}:8090/500/v1",
+    "slow": f"http://{MODEL}:8090/slow/v1",
 }
 
 

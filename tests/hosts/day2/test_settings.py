@@ -38,13 +38,15 @@ def test_the_drain_has_the_new_password_and_the_old_one_is_refused(lab: Lab, cha
 
 
 def test_an_answer_in_flight_is_finished_before_a_restart(
-    lab: Lab, changed_client: httpx.Client, gateway: Host
+    lab: Lab, changed_client: httpx.Client, gateway: Host, model: Host
 ) -> None:
-    question = {"model": "smollm2", "messages": [{"role": "user", "content": "Tell a story."}], "max_tokens": 300}
-    with changed_client.stream("POST", "/v1/chat/completions", json=question | {"stream": True}) as answer:
+    question = {"model": "slow", "messages": [{"role": "user", "content": "Tell a story."}], "stream": True}
+    with changed_client.stream("POST", "/v1/chat/completions", json=question) as answer:
         events = answer.iter_lines()
         first = next(line for line in events if line)
         gateway.check_output("systemctl --no-block restart litellm.service")
+        eventually(lambda: gateway.service("litellm.service").systemd_properties["ActiveState"] == "deactivating")
+        model.check_output("touch /run/upstream-may-end")
         last = [line for line in events if line][-1]
     assert first.startswith("data: {")
     assert last == "data: [DONE]"
