@@ -60,7 +60,12 @@ def _split(value: object) -> object:
     return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
 
 
+def _none_if_empty(value: object) -> object:
+    return value or None
+
+
 List = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
+SMALLEST_SPOOL_BYTES = 64 << 20  # less would hardly hold SQLite's write-ahead log
 
 
 class CaptureSettings(BaseSettings):
@@ -93,11 +98,39 @@ class CaptureSettings(BaseSettings):
         description="patterns of the response headers that are recorded beside those that columns are made of",
     )
 
+    on_spool_failure: Literal["refuse", "serve"] = Field(
+        default="refuse",
+        description="what becomes of requests that cannot be recorded: refuse (503), or serve without a record",
+    )
+    spool_max_bytes: int = Field(
+        default=10 << 30, ge=0, description="most bytes of the spool on the disk; 0: as many as the disk has"
+    )
+    spool_alarm_ratio: float = Field(
+        default=0.5, ge=0, le=1, description="part of spool_max_bytes from which on there is an alarm"
+    )
+    metrics_directory: Annotated[Path | None, BeforeValidator(_none_if_empty)] = Field(
+        default=None, description="directory in which all processes keep their metrics; empty: no metrics"
+    )
+
     @field_validator("spool_path")
     @classmethod
     def _is_absolute(cls, path: Path) -> Path:
         if not path.is_absolute():
             raise ValueError("must be an absolute path, for example /var/lib/litellm/spool/spool.sqlite3")
+        return path
+
+    @field_validator("spool_max_bytes")
+    @classmethod
+    def _is_large_enough(cls, size: int) -> int:
+        if 0 < size < SMALLEST_SPOOL_BYTES:
+            raise ValueError(f"must be 0 (as many as the disk has) or at least {SMALLEST_SPOOL_BYTES} (64 MiB)")
+        return size
+
+    @field_validator("metrics_directory")
+    @classmethod
+    def _is_absolute_or_none(cls, path: Path | None) -> Path | None:
+        if path is not None and not path.is_absolute():
+            raise ValueError("must be an absolute path, for example /run/litellm/metrics, or empty")
         return path
 
 

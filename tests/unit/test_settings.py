@@ -34,6 +34,8 @@ def test_the_defaults_are_those_of_production(monkeypatch: pytest.MonkeyPatch) -
     assert str(found.spool_path) == "/var/lib/litellm/spool/spool.sqlite3"
     assert (found.database_port, found.database_name, found.database_user) == (5432, "litellm_db", "litellm")
     assert found.database_sslmode == "require"
+    assert (found.on_spool_failure, found.spool_max_bytes, found.spool_alarm_ratio) == ("refuse", 10 * 2**30, 0.5)
+    assert found.metrics_directory is None
     assert "hidden-from-everybody" not in repr(found)
 
 
@@ -51,6 +53,14 @@ def test_lists_have_commas(monkeypatch: pytest.MonkeyPatch) -> None:
     found = settings.load(settings.CaptureSettings)
     assert found.full_paths == ("/a", "/b/*")
     assert found.ignored_paths == ()
+
+
+def test_zero_and_empty_switch_off(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SPOOL_MAX_BYTES", "SPOOL_ALARM_RATIO"):
+        monkeypatch.setenv(f"LEDGER_{name}", "0")
+    monkeypatch.setenv("LEDGER_METRICS_DIRECTORY", "")
+    found = settings.load(settings.CaptureSettings)
+    assert (found.spool_max_bytes, found.spool_alarm_ratio, found.metrics_directory) == (0, 0, None)
 
 
 @pytest.mark.parametrize(
@@ -87,6 +97,26 @@ def test_lists_have_commas(monkeypatch: pytest.MonkeyPatch) -> None:
             {**DATABASE, "LEDGER_DATABASE_SSLMODE": "yes"},
             "environment variable LEDGER_DATABASE_SSLMODE (libpq's sslmode): "
             "Input should be 'disable', 'allow', 'prefer', 'require', 'verify-ca' or 'verify-full'",
+        ),
+        (
+            {**DATABASE, "LEDGER_ON_SPOOL_FAILURE": "ignore"},
+            "environment variable LEDGER_ON_SPOOL_FAILURE (what becomes of requests that cannot be recorded: refuse "
+            "(503), or serve without a record): Input should be 'refuse' or 'serve'",
+        ),
+        (
+            {**DATABASE, "LEDGER_SPOOL_MAX_BYTES": "1000000"},
+            "environment variable LEDGER_SPOOL_MAX_BYTES (most bytes of the spool on the disk; 0: as many as the disk "
+            "has): Value error, must be 0 (as many as the disk has) or at least 67108864 (64 MiB)",
+        ),
+        (
+            {**DATABASE, "LEDGER_SPOOL_ALARM_RATIO": "50"},
+            "environment variable LEDGER_SPOOL_ALARM_RATIO (part of spool_max_bytes from which on there is an alarm): "
+            "Input should be less than or equal to 1",
+        ),
+        (
+            {**DATABASE, "LEDGER_METRICS_DIRECTORY": "metrics"},
+            "environment variable LEDGER_METRICS_DIRECTORY (directory in which all processes keep their metrics; "
+            "empty: no metrics): Value error, must be an absolute path, for example /run/litellm/metrics, or empty",
         ),
         (
             {**DATABASE, "LEDGER_SPOOL_PATH": "spool"},
