@@ -20,18 +20,13 @@ from litellm_sqlalchemy.ledger.drain import Drain
 from litellm_sqlalchemy.ledger.spool import Spool
 from tests.fix_postgres import Database
 from tests.fix_server import Client, wait_for
-from tests.gateway.fix_litellm import MASTER_KEY, PROVIDER_KEY, USAGE, LiteLLM, go_on, running
+from tests.gateway.fix_litellm import MASTER_KEY, LiteLLM
+from tests.gateway.fix_upstream import PROVIDER_KEY, USAGE, go_on
 
 CHAT = "/v1/chat/completions"
 WRONG_KEY = "sk-a-wrong-key-of-the-tests"
 TEXT = "Pa\u00df \U0001f600\n"
 Rows = Callable[[int], list[dict[str, Any]]]
-
-
-@pytest.fixture(scope="module")
-def litellm(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LiteLLM]:
-    with running(tmp_path_factory.mktemp("litellm")) as started:
-        yield started
 
 
 @pytest.fixture
@@ -92,7 +87,7 @@ def test_chat(litellm: LiteLLM, rows: Rows) -> None:
     assert row["body"] == answer.json()
     assert row["body"]["choices"][0]["message"]["content"] == TEXT
     assert (row["request_model"], row["request_stream"], row["request_end_user"]) == ("talks", False, "anna")
-    assert (row["outcome"], row["error"], row["model"], row["provider"]) == ("completed", None, "talks", "openai")
+    assert (row["outcome"], row["error"], row["model"], row["provider"]) == ("completed", None, "talks", litellm.provider)
     assert (row["prompt_tokens"], row["completion_tokens"], row["total_tokens"]) == (5, 2, 7)
     assert row["cost"] == Decimal("0.025") == Decimal(answer.headers["x-litellm-response-cost"])
 
@@ -104,7 +99,7 @@ def test_streamed_chat(litellm: LiteLLM, rows: Rows, options: dict[str, Any]) ->
     assert answer.text.endswith("data: [DONE]\n\n")
     (row,) = rows(1)
     assert_same(row, answer)
-    assert (row["request_stream"], row["outcome"], row["provider"]) == (True, "completed", "openai")
+    assert (row["request_stream"], row["outcome"], row["provider"]) == (True, "completed", litellm.provider)
     assert row["body"]["object"] == "chat.completion"
     assert row["body"]["choices"][0]["message"] == {"role": "assistant", "content": TEXT}
     assert row["body"]["choices"][0]["finish_reason"] == "stop"
