@@ -1,5 +1,6 @@
 """A PostgreSQL 17 of the tests' own: one temporary cluster a session, the roles of production, a database a test."""
 
+import contextlib
 import io
 import itertools
 import os
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -160,6 +161,13 @@ def _as_server(*command: str) -> list[str]:
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A running server; that there is none is a failure, never a skip."""
+    with running_cluster({"fsync": "off"}) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def running_cluster(settings: Mapping[str, str]) -> Iterator[Cluster]:
+    """Run a server with these settings of postgresql.conf and the roles of production."""
     # Not pytest's own directory: that is closed to the user that the server runs as.
     directory = Path(tempfile.mkdtemp(prefix="ledger-postgres-"))
     password_file = directory / "password"
@@ -182,8 +190,8 @@ def cluster() -> Iterator[Cluster]:
         cwd="/",
     )
     assert made.returncode == 0, made.stdout + made.stderr
-    settings = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": "", "fsync": "off"}
-    options = [option for name, value in settings.items() for option in ("-c", f"{name}={value}")]
+    own = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": ""}
+    options = [option for name, value in {**settings, **own}.items() for option in ("-c", f"{name}={value}")]
     with (directory / "log").open("w") as log:
         process = subprocess.Popen(
             _as_server(str(programs / "postgres"), "-D", str(data), *options), stdout=log, stderr=log, cwd="/"
@@ -214,6 +222,11 @@ def _wait_until_ready(server: Cluster, process: "subprocess.Popen[bytes]", log: 
 @pytest.fixture(scope="session")
 def template(cluster: Cluster) -> str:
     """A database with the roles' privileges and the ledger's tables, to copy."""
+    return make_template(cluster)
+
+
+def make_template(cluster: Cluster) -> str:
+    """Make the database that `make_ledger_database` copies."""
     _make_database(cluster, "template_ledger")
     done = run_db_init(Database(cluster, "template_ledger"))
     if done.returncode:
@@ -246,6 +259,11 @@ def empty_database(cluster: Cluster) -> Database:
 @pytest.fixture
 def ledger_database(cluster: Cluster, template: str) -> Database:
     """A database with the ledger's tables."""
+    return make_ledger_database(cluster, template)
+
+
+def make_ledger_database(cluster: Cluster, template: str) -> Database:
+    """Copy the template."""
     name = f"ledger_{next(NUMBERS)}"
     cluster.execute(f"CREATE DATABASE {name} OWNER litellm_owner TEMPLATE {template}")
     bring_privileges_into_force(cluster, name)
