@@ -23,6 +23,7 @@ def variables() -> dict[str, Any]:
         "litellm_gateway_config_template": str(Path("templates/config.yaml.j2").absolute()),
         # The roles look whether theirs are free.
         "litellm_gateway_port": free_port(),
+        "litellm_gateway_ledger_metrics_port": free_port(),
         "postgres17_port": free_port(),
         **SECRETS,
     }

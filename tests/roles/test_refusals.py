@@ -106,6 +106,77 @@ CASES = {
     "memory in words": Case(
         "litellm_gateway", {"litellm_gateway_memory_max": "2 GB"}, ("such as 80%, 2G or infinity",)
     ),
+    # The ledger
+    "a spool too small": Case(
+        "litellm_gateway",
+        {"litellm_gateway_ledger_spool_max": "1M"},
+        ("litellm_gateway_ledger_spool_max", "at least 64M"),
+    ),
+    "a size in words": Case(
+        "litellm_gateway",
+        {"litellm_gateway_ledger_spool_max": "ten GB"},
+        ("litellm_gateway_ledger_spool_max", "such as 10G"),
+    ),
+    "an alarm in percent": Case(
+        "litellm_gateway",
+        {"litellm_gateway_ledger_spool_alarm_ratio": 50},
+        ("litellm_gateway_ledger_spool_alarm_ratio", "from 0 to 1"),
+    ),
+    "metrics on the gateway's own port": Case(
+        "litellm_gateway",
+        {"litellm_gateway_ledger_metrics_port": "{{ litellm_gateway_port }}"},
+        ("litellm_gateway_ledger_metrics_port", "another one than litellm_gateway_port"),
+    ),
+    "an unknown way to fail": Case(
+        "litellm_gateway",
+        {"litellm_gateway_ledger_on_spool_failure": "ignore"},
+        ("litellm_gateway_ledger_on_spool_failure", "refuse, serve"),
+    ),
+    "a policy that captures something unknown": Case(
+        "litellm_gateway",
+        {"litellm_gateway_ledger_policies": [{"capture": "headers"}]},
+        ("capture", "full, metadata, none", "litellm_gateway_ledger_policies"),
+    ),
+    "a policy with a slip": Case(
+        "litellm_gateway",
+        {"litellm_gateway_ledger_policies": [{"capture": "none", "model": ["gpt-5"]}]},
+        ("litellm_gateway_ledger_policies", "model"),
+    ),
+    "a policy with a key in clear": Case(
+        "litellm_gateway",
+        {"litellm_gateway_ledger_policies": [{"capture": "none", "keys": ["sk-key-of-the-test"]}]},
+        ("keys that are not SHA-256 hashes", "sha256sum"),
+    ),
+    "a redaction that is no expression": Case(
+        "litellm_gateway",
+        {
+            "litellm_gateway_ledger_redactions": [
+                {"pattern": r"\d{16}", "replacement": "(a card)"},
+                {"pattern": "(unclosed", "replacement": "x"},
+            ]
+        },
+        ('litellm_gateway_ledger_redactions: pattern "(unclosed" is no use', "missing )"),
+    ),
+    "a redaction that matches everywhere": Case(
+        "litellm_gateway",
+        {"litellm_gateway_ledger_redactions": [{"pattern": "x*", "replacement": "y"}]},
+        ('pattern "x*" is no use: it matches the empty text',),
+    ),
+    "all that the ledger can be told": Case(
+        "litellm_gateway",
+        {
+            "litellm_gateway_ledger_policies": [
+                {"capture": "none", "models": ["secret-*"]},
+                {"capture": "metadata", "keys": ["0123456789abcdef" * 4]},
+            ],
+            "litellm_gateway_ledger_redactions": [{"pattern": r"\b\d{4}-\d{4}\b", "replacement": ""}],
+            "litellm_gateway_ledger_on_spool_failure": "serve",
+            "litellm_gateway_ledger_spool_max": 0,
+            "litellm_gateway_ledger_spool_alarm_ratio": 1,
+            "litellm_gateway_ledger_metrics_port": 0,
+        },
+        ("nothing refused",),
+    ),
     "no uv on the controller": Case(
         "litellm_gateway", {"litellm_gateway_uv": "/nowhere/uv"}, ("/nowhere/uv", "requirements/controller.txt")
     ),

@@ -1,22 +1,29 @@
 """The files that the roles write for the production example: on Ubuntu 24.04 the same as on Debian 13."""
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
 import pytest
 import yaml
 
+from litellm_sqlalchemy.settings import DrainSettings, load
 from tests.roles.fix_production import SECRETS, variables
 
+POLICIES = [{"capture": "metadata", "models": ["it's $HOME"]}, {"capture": "none", "keys": ["0123456789abcdef" * 4]}]
+REDACTIONS = [{"pattern": r"(['\"`])\w+@\w+\1|\$\(id\)", "replacement": "#'\\ ü;\n"}]
 SYSTEMS = {"ubuntu": ("Ubuntu", "24.04", "noble"), "debian": ("Debian", "13.1", "trixie")}
+
+
+COMMON = variables()
 
 
 @pytest.fixture(scope="module")
 def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str]]:
     """What was rendered: system → file → text."""
     files = {}
-    common = variables()
+    common = COMMON
     for name, (distribution, version, release) in SYSTEMS.items():
         directory = tmp_path_factory.mktemp(name)
         given = {
@@ -24,6 +31,8 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, st
             "render_distribution": distribution,
             "render_version": version,
             "render_release": release,
+            "litellm_gateway_ledger_policies": POLICIES,
+            "litellm_gateway_ledger_redactions": REDACTIONS,
             **common,
         }
         extra = directory.with_suffix(".json")
@@ -74,6 +83,46 @@ def test_postgresql_is_tuned_to_the_host(rendered: dict[str, dict[str, str]]) ->
     assert settings["shared_buffers"] == "'2048MB'"  # of 8192 MiB
     assert settings["max_parallel_workers"] == "'4'"  # of 4 cores
     assert settings["listen_addresses"] == "'localhost,192.168.10.19'"
+
+
+def test_the_ledger_reads_what_the_inventory_says(
+    rendered: dict[str, dict[str, str]], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """As the shell reads the file for the command; systemd does for the units, which the tests on hosts see."""
+    file = tmp_path / "ledger.env"
+    file.write_text(rendered["ubuntu"]["ledger.env"])
+    done = subprocess.run(
+        ["env", "-i", "/bin/sh", "-c", "set -a; . $0; exec /usr/bin/env --null", str(file)],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    for setting in done.stdout.split("\0")[:-1]:
+        name, _, value = setting.partition("=")
+        if name.startswith("LEDGER_"):
+            monkeypatch.setenv(name, value)
+    monkeypatch.setenv("LEDGER_DATABASE_PASSWORD", "of-the-test")
+    found = load(DrainSettings)
+    assert json.loads(os.environ["LEDGER_POLICIES"]) == POLICIES
+    assert json.loads(os.environ["LEDGER_REDACTIONS"]) == REDACTIONS
+    assert (found.database_host, found.database_port) == ("192.168.10.19", COMMON["postgres17_port"])
+    assert (found.on_spool_failure, found.spool_max_bytes, found.spool_alarm_ratio) == ("refuse", 10 << 30, 0.5)
+    assert found.metrics_directory == Path("/run/litellm/metrics")
+
+
+def test_the_command_keeps_the_password_out_of_its_arguments(rendered: dict[str, dict[str, str]]) -> None:
+    script = rendered["ubuntu"]["litellm-sqlalchemy"]
+    assert subprocess.run(["sh", "-n"], input=script, text=True, check=False).returncode == 0
+    (execution,) = [line for line in script.replace("\\\n", "").splitlines() if line.startswith("exec ")]
+    assert "--reuid=litellm" in execution
+    assert "password" not in execution.lower()
+
+
+@pytest.mark.parametrize("unit", ["litellm.service", "ledger-drain.service"])
+def test_units_keep_their_metrics_in_one_place(rendered: dict[str, dict[str, str]], unit: str) -> None:
+    lines = rendered["ubuntu"][unit].splitlines()
+    assert "RuntimeDirectory=litellm/metrics" in lines
+    assert "RuntimeDirectoryPreserve=yes" in lines
 
 
 @pytest.mark.parametrize("unit", ["litellm.service", "ledger-drain.service"])
