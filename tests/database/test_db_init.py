@@ -1,6 +1,7 @@
 """files/db_init.py: what it makes, what it says, what it leaves alone when it cannot."""
 
 import concurrent.futures
+import datetime as dt
 import json
 from typing import Any
 
@@ -27,8 +28,8 @@ from tests.fix_postgres import (
 from tests.fix_server import wait_for
 from tests.ports import free_port
 
-HEAD = "0001"
-TABLES = {"requests": ["requests_default"], "responses": ["responses_default"]}
+HEAD = "0002"
+DAYS_AHEAD = 7
 
 
 def report(done: Done) -> dict[str, Any]:
@@ -37,7 +38,14 @@ def report(done: Done) -> dict[str, Any]:
     return found
 
 
+def tables(first: dt.date) -> dict[str, list[str]]:
+    """The partitions that a run on a day makes."""
+    days = [f"{first + dt.timedelta(days=ahead):%Y%m%d}" for ahead in range(DAYS_AHEAD + 1)]
+    return {name: [f"{name}_default", *(f"{name}_p{day}" for day in days)] for name in Base.metadata.tables}
+
+
 def test_from_nothing_then_again(empty_database: Database) -> None:
+    today = dt.datetime.now(dt.UTC).date()
     before = run_db_init(empty_database, "--check")
     assert before.returncode == 3
     assert report(before) == {
@@ -50,13 +58,15 @@ def test_from_nothing_then_again(empty_database: Database) -> None:
     }
     made = run_db_init(empty_database)
     assert made.returncode == 0
+    if dt.datetime.now(dt.UTC).date() != today:  # midnight has passed
+        today = dt.date.fromisoformat(report(made)["tables"]["requests"][1].removeprefix("requests_p"))
     assert report(made) == {
         "changed": True,
         "revision_before": None,
         "revision_after": HEAD,
         "head": HEAD,
         "at_head": True,
-        "tables": TABLES,
+        "tables": tables(today),
     }
     unchanged = {**report(made), "changed": False, "revision_before": HEAD}
     for options in ((), ("--check",)):
@@ -88,7 +98,7 @@ def test_the_tables_are_those_of_the_models(ledger_database: Database) -> None:
             "key": "RANGE (received_at)",
             "constraints": sorted(str(constraint.name) for constraint in table.constraints),
         }
-        for table in Base.metadata.sorted_tables
+        for _, table in sorted(Base.metadata.tables.items())
     ]
     for table in Base.metadata.sorted_tables:
         assert table.comment
@@ -150,7 +160,7 @@ def test_a_newer_releases_tables_are_left_alone(ledger_database: Database) -> No
     ledger_database.cluster.execute("UPDATE ledger_alembic_version SET version_num = '9999'", ledger_database.name)
     done = run_db_init(ledger_database)
     assert done.returncode == 5
-    assert "revision 9999, which this release does not know (its newest is 0001)" in done.stderr
+    assert f"revision 9999, which this release does not know (its newest is {HEAD})" in done.stderr
     assert run_db_init(ledger_database, "--check").returncode == 3
 
 

@@ -134,6 +134,9 @@ def test_an_exchange(drain: Drain, spool: Spool, ledger_database: Database, capl
         "body": json.loads(question),
         "body_text": question.decode(),
         "body_bytes": None,
+        "capture": "full",
+        "body_sha256": hashlib.sha256(question).digest(),
+        "redactions": 0,
     }
     (response,) = ledger_database.rows("SELECT * FROM responses")
     assert response == {
@@ -159,6 +162,9 @@ def test_an_exchange(drain: Drain, spool: Spool, ledger_database: Database, capl
         "body": json.loads(answer),
         "body_text": answer.decode(),
         "body_bytes": None,
+        "capture": "full",
+        "body_sha256": hashlib.sha256(answer).digest(),
+        "redactions": 0,
     }
 
 
@@ -291,7 +297,7 @@ def test_a_record_that_cannot_be_stored_is_set_aside_and_the_others_are_not_held
 RAISE = """
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
 $$ BEGIN RAISE EXCEPTION 'no luck with this one' USING ERRCODE = '{0}', DETAIL = new.body_text; END $$;
-CREATE TRIGGER refuse BEFORE INSERT ON requests_default
+CREATE TRIGGER refuse BEFORE INSERT ON requests
     FOR EACH ROW WHEN (new.body_text LIKE '%poison%') EXECUTE FUNCTION refuse();
 """
 

@@ -9,6 +9,7 @@ import contextlib
 import datetime as dt
 import decimal
 import functools
+import hashlib
 import io
 import ipaddress
 import json
@@ -191,6 +192,9 @@ def row_of(record: Record) -> Row:
         "headers": json.dumps(headers, ensure_ascii=False),
         "content_type": headers.get("content-type"),
         "body_size": facts["size"],
+        "capture": "full",
+        "body_sha256": None if record.body is None else hashlib.sha256(record.body).digest(),
+        "redactions": 0,
     }
     return row | (_request(facts, headers, record) if record.kind == "request" else _response(facts, headers, record))
 

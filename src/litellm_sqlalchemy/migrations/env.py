@@ -7,7 +7,8 @@ from litellm_sqlalchemy.migrations import OPTIONS
 
 connection: Connection | None = context.config.attributes["connection"]
 if connection is None:
-    context.configure(dialect_name="postgresql", literal_binds=True, **OPTIONS)
+    # Named parameters: with the dialect's own style, each % would be written twice.
+    context.configure(dialect_name="postgresql", dialect_opts={"paramstyle": "named"}, literal_binds=True, **OPTIONS)
 else:
     context.configure(connection, **OPTIONS)
 with context.begin_transaction():
