@@ -65,7 +65,7 @@ def _none_if_empty(value: object) -> object:
 
 
 List = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
-SMALLEST_SPOOL_BYTES = 64 << 20  # less would hardly hold SQLite's write-ahead log
+SMALLEST_SPOOL_BYTES = 64 << 20  # a quarter of it is kept for SQLite's write-ahead log
 
 
 class CaptureSettings(BaseSettings):

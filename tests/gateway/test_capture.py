@@ -5,6 +5,7 @@ import contextlib
 import hashlib
 import json
 import os
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -18,7 +19,8 @@ import httpx
 import pytest
 
 from litellm_sqlalchemy.ledger.capture import App, Ledger, Message, Receive, Scope, Send
-from litellm_sqlalchemy.ledger.spool import Record, Spool, SpooledRecord, SpoolError, SpoolWriter
+from litellm_sqlalchemy.ledger.spool import Record, Spool, SpooledRecord
+from litellm_sqlalchemy.ledger.writer import SpoolWriter
 from litellm_sqlalchemy.settings import CaptureSettings
 from tests.fix_server import Client, serving, wait_for
 from tests.ports import free_port, listens
@@ -131,30 +133,40 @@ def gateway(path: Path, upstream: Upstream) -> Iterator[Gateway]:
 def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Writes to the spool wait until this is set."""
     opened = threading.Event()
-    commit = SpoolWriter._commit
+    append = SpoolWriter.append
 
-    def wait_and_commit(self: SpoolWriter, batch: Any) -> None:
-        opened.wait(60)
-        commit(self, batch)
+    def wait_and_append(self: SpoolWriter, *records: Record, **options: bool) -> asyncio.Future[None]:
+        async def wait() -> None:
+            await asyncio.to_thread(opened.wait, 60)
+            await append(self, *records, **options)
 
-    monkeypatch.setattr(SpoolWriter, "_commit", wait_and_commit)
+        return asyncio.ensure_future(wait())
+
+    monkeypatch.setattr(SpoolWriter, "append", wait_and_append)
     yield opened
     opened.set()
 
 
-@pytest.fixture
-def broken(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+class Broken:
     """Writes to the spool fail while this is set."""
-    is_broken = threading.Event()
-    append = Spool.append
 
-    def fail_or_append(self: Spool, records: list[Record]) -> None:
-        if is_broken.is_set():
-            raise SpoolError("no space left")
-        append(self, records)
+    def __init__(self, path: Path) -> None:
+        self._path = path
 
-    monkeypatch.setattr(Spool, "append", fail_or_append)
-    return is_broken
+    def set(self) -> None:
+        self._rename("records", "elsewhere")
+
+    def clear(self) -> None:
+        self._rename("elsewhere", "records")
+
+    def _rename(self, old: str, new: str) -> None:
+        with contextlib.closing(sqlite3.connect(self._path, timeout=60)) as spool:
+            spool.execute(f"ALTER TABLE {old} RENAME TO {new}")
+
+
+@pytest.fixture
+def broken(path: Path) -> Broken:
+    return Broken(path)
 
 
 @pytest.mark.parametrize(
@@ -201,7 +213,7 @@ def test_the_key_is_nowhere(gateway: Gateway) -> None:
         gateway.post(f"/key/{KEY}/regenerate", params={"key": KEY, "id": KEY}, headers={**place, "user-agent": KEY})
         gateway.post(params={"key": KEY, "id": KEY}, headers={**place, "x-litellm-tags": KEY, "referer": KEY})
     assert len(gateway.records()) == 16
-    for file in gateway.path.parent.iterdir():
+    for file in gateway.path.parent.glob("spool*"):
         assert KEY.encode() not in file.read_bytes()
 
 
@@ -210,7 +222,7 @@ def test_management_endpoints_are_recorded_without_bodies(gateway: Gateway) -> N
     request, asked, response, answered = gateway.exchange()
     assert (request.body, response.body) == (None, None)
     assert (asked["size"], answered["size"]) == (18, 18)
-    assert b"secret of somebody" not in b"".join(file.read_bytes() for file in gateway.path.parent.iterdir())
+    assert b"secret of somebody" not in b"".join(file.read_bytes() for file in gateway.path.parent.glob("spool*"))
 
 
 def test_what_columns_are_made_of_is_recorded_whatever_the_settings_say(path: Path, upstream: Upstream) -> None:
@@ -537,7 +549,7 @@ def assert_refused(status: int, headers: Any, body: Any) -> None:
     assert headers["x-litellm-call-id"]
 
 
-def test_what_cannot_be_recorded_is_not_answered(gateway: Gateway, broken: threading.Event) -> None:
+def test_what_cannot_be_recorded_is_not_answered(gateway: Gateway, broken: Broken) -> None:
     broken.set()
     first = gateway.post(content=b"an answer that must not be seen")
     assert_refused(first.status_code, first.headers, first.json())
@@ -550,9 +562,7 @@ def test_what_cannot_be_recorded_is_not_answered(gateway: Gateway, broken: threa
     assert [record.body for record in gateway.records()] == [b"again", b"again"]
 
 
-def test_a_request_that_could_not_be_recorded_is_recorded_with_its_answer(
-    gateway: Gateway, broken: threading.Event
-) -> None:
+def test_a_request_that_could_not_be_recorded_is_recorded_with_its_answer(gateway: Gateway, broken: Broken) -> None:
     gateway.upstream.chunks(None, b"an answer", content_length="9")
     broken.set()
     client = Client(gateway.port)
@@ -568,7 +578,7 @@ def test_a_request_that_could_not_be_recorded_is_recorded_with_its_answer(
 
 
 def test_a_stream_whose_request_cannot_be_recorded_is_cut_off(
-    gateway: Gateway, gate: threading.Event, broken: threading.Event
+    gateway: Gateway, gate: threading.Event, broken: Broken
 ) -> None:
     async def answer(_scope: Scope, receive: Receive, send: Send) -> None:
         await gateway.upstream.read(receive)
@@ -589,7 +599,7 @@ def test_a_stream_whose_request_cannot_be_recorded_is_cut_off(
     assert b"data: 2" not in client.until_closed()
 
 
-def test_a_stream_that_cannot_be_recorded_has_no_end(gateway: Gateway, broken: threading.Event) -> None:
+def test_a_stream_that_cannot_be_recorded_has_no_end(gateway: Gateway, broken: Broken) -> None:
     gateway.upstream.chunks(b"data: 1\n\n", None, b"data: [DONE]\n\n")
     client = Client(gateway.port)
     client.post(CHAT)
@@ -605,7 +615,7 @@ def test_a_stream_that_cannot_be_recorded_has_no_end(gateway: Gateway, broken: t
 
 
 def test_a_stream_whose_request_cannot_be_recorded_is_refused_at_its_beginning(
-    gateway: Gateway, broken: threading.Event
+    gateway: Gateway, broken: Broken
 ) -> None:
     gateway.upstream.chunks(None, b"data: 1\n\n", b"data: [DONE]\n\n")
     broken.set()

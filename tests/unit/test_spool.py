@@ -1,31 +1,23 @@
 """The spool: what it says is durable is there, in order, whoever dies."""
 
-import asyncio
 import concurrent.futures
 import contextlib
 import json
-import multiprocessing
 import os
-import signal
 import sqlite3
 import stat
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 from uuid import UUID, uuid4
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from litellm_sqlalchemy.ledger.spool import SCHEMA_VERSION, Record, Spool, SpooledRecord, SpoolError, SpoolWriter
-
-if TYPE_CHECKING:
-    from multiprocessing.connection import Connection
+from litellm_sqlalchemy.ledger.spool import SCHEMA_VERSION, Record, Spool, SpooledRecord, SpoolError, SpoolFullError
 
 Opened = Callable[[Path], Spool]
-SPAWN = multiprocessing.get_context("spawn")
 
 
 @pytest.fixture
@@ -160,145 +152,53 @@ def test_space_is_given_back(path: Path, monkeypatch: pytest.MonkeyPatch, opened
     assert spool.status().bytes < 1_000_000
 
 
-async def test_the_writer_answers_when_it_is_on_disk(path: Path) -> None:
-    writer = SpoolWriter(path)
-    await asyncio.gather(*(writer.append(record(n)) for n in range(200)))
-    assert numbers(everything(path)) == list(range(200))
-    writer.close()
+def test_a_full_spool_takes_records_again_when_some_are_deleted(path: Path, opened: Opened) -> None:
+    limit = 36 << 20
+    with contextlib.closing(Spool(path, limit)) as writer:
+        drain = opened(path)
+
+        def append(first: int, last: int) -> None:
+            for number in range(first, last):
+                writer.append([record(number, b"x" * 100_000)])
+
+        with pytest.raises(SpoolFullError, match=rf"the spool {path} is full: {limit} bytes are its limit"):
+            append(0, 1_000)
+        written = drain.status().records
+        assert 150 < written < 250
+        with pytest.raises(SpoolFullError):
+            writer.append([])  # whoever asks beforehand is told as well
+        drain.delete([found.sequence for found in drain.read(50, 1 << 40)])
+        writer.append([])
+        append(written, written + 50)
+        assert numbers(everything(path)) == list(range(50, written + 50))
+        assert drain.status().bytes <= limit
 
 
-async def test_closing_the_writer_writes_what_is_queued(path: Path) -> None:
-    writer = SpoolWriter(path)
-    for n in range(50):
-        writer.append(record(n))
-    writer.close()
-    assert numbers(everything(path)) == list(range(50))
+def test_a_record_larger_than_the_room_left_is_told_and_nothing_half_is_kept(path: Path) -> None:
+    with contextlib.closing(Spool(path, max_bytes=36 << 20)) as spool:
+        spool.append([record(1)])
+        with pytest.raises(SpoolFullError, match="LEDGER_SPOOL_MAX_BYTES"):
+            spool.append([record(2), record(3, bytes(30 << 20))])
+        spool.append([record(4)])
+    assert numbers(everything(path)) == [1, 4]
 
 
-async def test_a_closed_writer_says_so(path: Path) -> None:
-    writer = SpoolWriter(path)
-    writer.close()
-    with pytest.raises(SpoolError, match="the gateway is stopping"):
-        await writer.append(record(1))
+def test_a_disk_is_not_filled_to_the_brim(path: Path, monkeypatch: pytest.MonkeyPatch, opened: Opened) -> None:
+    spool = opened(path)
+    monkeypatch.setattr("litellm_sqlalchemy.ledger.spool.SPARE_DISK_BYTES", 1 << 60)
+    with pytest.raises(SpoolFullError, match=rf"the disk of the spool {path} is full: \d+ bytes are free"):
+        spool.append([record(1)])
+    opened(path)  # a full disk is no reason not to start
 
 
-async def test_one_that_waits_no_longer_does_not_hurt_the_others(path: Path) -> None:
-    writer = SpoolWriter(path)
-    given_up, waiting = writer.append(record(1)), writer.append(record(2))
-    given_up.cancel()
-    await waiting
-    assert numbers(everything(path)) == [1, 2]
-    writer.close()
-
-
-async def test_a_write_that_fails_is_told_and_later_ones_succeed(path: Path) -> None:
-    writer = SpoolWriter(path)
-    other = sqlite3.connect(path)
-    other.execute("ALTER TABLE records RENAME TO elsewhere")
-    with pytest.raises(SpoolError, match=r"cannot write to the spool .*no such table: records"):
-        await writer.append(record(1))
-    assert writer.failed
-    other.execute("ALTER TABLE elsewhere RENAME TO records")
-    other.close()
-    await writer.append()  # only whether it takes a write
-    assert not writer.failed
-    await writer.append(record(2))
-    assert numbers(everything(path)) == [2]
-    writer.close()
-
-
-async def test_a_full_disk_is_told_and_nothing_half_is_kept(path: Path) -> None:
-    writer = SpoolWriter(path)
-    await writer.append(record(1))
-    writer._spool._connection.execute("PRAGMA max_page_count = 20")
-    with pytest.raises(SpoolError, match="database or disk is full"):
-        await writer.append(record(2), record(3, b"x" * 1_000_000))
-    with pytest.raises(SpoolError, match="database or disk is full"):
-        await writer.append(record(4, b"x" * 1_000_000))
-    await writer.append(record(5))
-    assert numbers(everything(path)) == [1, 5]
-    writer.close()
-
-
-async def test_one_that_cannot_be_written_does_not_take_the_others_with_it(
-    path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    writer = SpoolWriter(path)
-    writer._spool._connection.setlimit(sqlite3.SQLITE_LIMIT_LENGTH, 100_000)
-    begin, commit = threading.Event(), SpoolWriter._commit
-
-    def wait_and_commit(self: SpoolWriter, batch: Any) -> None:
-        begin.wait(60)
-        commit(self, batch)
-
-    monkeypatch.setattr(SpoolWriter, "_commit", wait_and_commit)
-    waiting = [writer.append(record(n, b"x" * (200_000 if n == 2 else 10))) for n in range(5)]
-    begin.set()
-    told = await asyncio.gather(*waiting, return_exceptions=True)
-    assert [type(answer) for answer in told] == [type(None), type(None), SpoolError, type(None), type(None)]
-    assert numbers(everything(path)) == [0, 1, 3, 4]
-    writer.close()
-
-
-async def test_the_writer_outlives_whatever_goes_wrong(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    writer = SpoolWriter(path)
-    with monkeypatch.context() as patch:
-        patch.setattr(Spool, "append", lambda *_: (_ for _ in ()).throw(MemoryError("no more")))
-        with pytest.raises(SpoolError, match="cannot write to the spool: MemoryError: no more"):
-            await writer.append(record(1))
-    await writer.append(record(2))
-    assert numbers(everything(path)) == [2]
-    writer.close()
-
-
-async def test_a_probe_leaves_a_newer_releases_version_alone(path: Path) -> None:
-    writer = SpoolWriter(path)
+def test_a_probe_leaves_nothing_behind(path: Path, opened: Opened) -> None:
+    spool = opened(path)
+    spool.append([])
+    assert everything(path) == []
     with contextlib.closing(sqlite3.connect(path)) as newer:
         newer.execute(f"PRAGMA user_version = {SCHEMA_VERSION + 1}")
-        await writer.append()
+        spool.append([])
         assert newer.execute("PRAGMA user_version").fetchone() == (SCHEMA_VERSION + 1,)
-    writer.close()
-
-
-def _write_and_tell(path: Path, first: int, told: "Connection[int, int]") -> None:
-    async def write() -> None:
-        writer = SpoolWriter(path)
-        for n in range(first, first + 100_000):
-            await writer.append(record(n, b"x" * 500))
-            told.send(n)
-
-    asyncio.run(write())
-
-
-def test_nothing_that_was_told_durable_is_lost_when_workers_are_killed(path: Path, opened: Opened) -> None:
-    workers, ends = [], []
-    for first in (0, 1_000_000, 2_000_000):
-        end, other_end = SPAWN.Pipe(duplex=False)
-        worker = SPAWN.Process(target=_write_and_tell, args=(path, first, other_end))
-        worker.start()
-        other_end.close()
-        workers.append(worker)
-        ends.append(end)
-    told: list[set[int]] = []
-    for worker, end in zip(workers, ends, strict=True):
-        seen = {end.recv() for _ in range(200)}
-        assert worker.pid is not None
-        os.kill(worker.pid, signal.SIGKILL)
-        worker.join()
-        while True:
-            try:
-                seen.add(end.recv())
-            except (EOFError, OSError):
-                break
-        told.append(seen)
-    found = numbers(everything(path))
-    assert len(found) == len(set(found))
-    assert set().union(*told) <= set(found)
-    for first, seen in zip((0, 1_000_000, 2_000_000), told, strict=True):
-        own = [n for n in found if first <= n < first + 1_000_000]
-        assert own == list(range(first, first + len(own)))  # in the order of the appends
-        assert len(own) - len(seen) <= 1  # at most the one that was on its way
-    opened(path).append([record(9_999_999)])
 
 
 def test_many_may_make_it_at_once(tmp_path: Path) -> None:

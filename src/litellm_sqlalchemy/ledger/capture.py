@@ -16,8 +16,9 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable, MutableMap
 from typing import Any
 from urllib.parse import parse_qsl, urlencode
 
-from litellm_sqlalchemy.ledger.spool import Kind, Record, SpoolError, SpoolWriter
+from litellm_sqlalchemy.ledger.spool import Kind, Record, SpoolError
 from litellm_sqlalchemy.ledger.uuid7 import uuid7
+from litellm_sqlalchemy.ledger.writer import SpoolWriter
 from litellm_sqlalchemy.settings import NEEDED_REQUEST_HEADERS, NEEDED_RESPONSE_HEADERS, CaptureSettings
 
 Message = MutableMapping[str, Any]
@@ -103,7 +104,7 @@ class Ledger:
     async def _lifespan(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Open the spool before the application starts, close it after the application has stopped."""
         try:
-            self._writer = SpoolWriter(self._settings.spool_path)
+            self._writer = SpoolWriter(self._settings.spool_path, self._settings.spool_max_bytes)
         except SpoolError as error:
             await receive()
             await send({"type": "lifespan.startup.failed", "message": str(error)})
@@ -124,7 +125,7 @@ class Ledger:
             await asyncio.wait(self._open, timeout=LAST_RECORDS_SECONDS)
         if self._writer is not None:
             writer, self._writer = self._writer, None
-            await asyncio.to_thread(writer.close)
+            writer.close()
 
     def to_the_end(self, work: Coroutine[Any, Any, None]) -> asyncio.Future[None]:
         """Let work come to its end although who waits for it is cancelled; the shutdown waits for it as well.

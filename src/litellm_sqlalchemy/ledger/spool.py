@@ -1,18 +1,15 @@
 """The spool: what has been captured and is not yet in the database, durable on the gateway's own disk.
 
 A SQLite file in WAL mode with synchronous=FULL: when `append` returns, the records survive a power cut. Every
-worker of the gateway appends through one connection in one thread (`SpoolWriter`: whatever waits is committed
-together); the drain reads in the order of the commits and deletes what the database has.
+worker of the gateway appends through a process of its own (`writer`, `committer`); the drain reads in the order of the
+commits and deletes what the database has.
 """
 
-import asyncio
 import contextlib
 import fcntl
 import os
-import queue
 import sqlite3
 import stat
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +21,8 @@ BUSY_TIMEOUT_SECONDS = 10
 SPARE_PAGES = 4_096  # of 4 KiB: kept for the next records
 PAGES_AT_ONCE = 1_024
 LARGEST_IDLE_LOG_BYTES = 16 << 20
+SPARE_DISK_BYTES = 32 << 20  # left free by writers, because to delete takes space as well
+PROBE_BYTES = 1 << 20
 SCHEMA = (
     """
     CREATE TABLE records (
@@ -49,11 +48,19 @@ SCHEMA = (
     """,
 )
 
+INSERT = "INSERT INTO records (kind, exchange, received_at, facts, body) VALUES (?, ?, ?, ?, ?)"
+Row = tuple[str, bytes, int, str, bytes | memoryview | None]
+"""A record as the table has it: kind, exchange, received_at, facts, body."""
+
 Kind = Literal["request", "response"]
 
 
 class SpoolError(Exception):
     """The spool cannot be used, or a record could not be made durable; the message says why and what to do."""
+
+
+class SpoolFullError(SpoolError):
+    """There is no room for a record, in the spool's limit or on its disk."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,21 +111,20 @@ class Spool:
 
     Args:
         path: The SQLite file. Its directory is made with mode 0700 if it is not there.
+        max_bytes: What is appended here must not make the file and its write-ahead log larger; 0: no limit but the
+            disk's.
 
     Raises:
         SpoolError: The directory is open to other users, the file cannot be opened, or a newer release wrote it.
+        SpoolFullError: The disk has no room to make or open it.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, max_bytes: int = 0) -> None:
         self._path = path
+        self._log = path.with_name(path.name + "-wal")
+        self._max_bytes = max_bytes
         try:
-            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-            mode = stat.S_IMODE(path.parent.stat().st_mode)
-            if mode & 0o077:
-                raise SpoolError(
-                    f"spool directory {path.parent} has mode {mode:04o}, which lets other users read prompts and "
-                    f"answers; it must be 0700: chmod 700 {path.parent}"
-                )
+            make_private(path.parent)
             with _locked(path.parent):  # a busy timeout does not cover the change to WAL
                 self._connection = sqlite3.connect(
                     path, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False
@@ -129,6 +135,7 @@ class Spool:
                     self._connection.close()
                     raise
         except (OSError, sqlite3.Error) as error:
+            self._check_disk(0)
             raise SpoolError(
                 f"cannot open the spool {path}: {error}. Its directory must exist on a local disk with space left, "
                 "and belong to the user that runs this"
@@ -136,6 +143,7 @@ class Spool:
 
     def _prepare(self) -> None:
         execute = self._connection.execute
+        self._page_size, self._pages = execute("PRAGMA page_size").fetchone()[0], 0
         execute("PRAGMA auto_vacuum = INCREMENTAL")  # before the first table, or it has no effect
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = FULL")
@@ -173,18 +181,64 @@ class Spool:
 
         Raises:
             SpoolError: They are not stored, none of them.
+            SpoolFullError: The same, because there is no room for them.
+        """
+        self.insert([(r.kind, r.exchange.bytes, r.received_at, r.facts, r.body) for r in records])
+
+    def insert(self, rows: Sequence[Row]) -> None:
+        """Store rows as `append` does records.
+
+        Args:
+            rows: As `append`'s records.
+
+        Raises:
+            SpoolError: As `append`.
+            SpoolFullError: As `append`.
         """
         try:
+            self._check_disk(sum(len(body or b"") + len(facts) for _, _, _, facts, body in rows))
+            if self._max_bytes:
+                self._limit_pages()
             with self._transaction():
-                self._connection.executemany(
-                    "INSERT INTO records (kind, exchange, received_at, facts, body) VALUES (?, ?, ?, ?, ?)",
-                    [(r.kind, r.exchange.bytes, r.received_at, r.facts, r.body) for r in records],
-                )
-                if not records:  # as it is: a newer release may have been here
-                    version = self._connection.execute("PRAGMA user_version").fetchone()[0]
-                    self._connection.execute(f"PRAGMA user_version = {version}")
-        except (sqlite3.Error, OverflowError) as error:
+                if rows:
+                    self._connection.executemany(INSERT, rows)
+                else:
+                    self._probe()
+        except (OSError, sqlite3.Error, OverflowError) as error:
+            if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+                self._check_disk(0)
+                raise SpoolFullError(
+                    f"the spool {self._path} is full: {self._max_bytes} bytes are its limit (LEDGER_SPOOL_MAX_BYTES); "
+                    "there is room again when the drain has stored some of it in the database"
+                ) from error
             raise SpoolError(f"cannot write to the spool {self._path}: {error}") from error
+
+    def _probe(self) -> None:
+        """Write what leaves nothing behind, and fails if a record would find no room."""
+        execute = self._connection.execute
+        execute(INSERT, ("request", b"", 0, "", bytes(PROBE_BYTES)))
+        execute("DELETE FROM records WHERE sequence = last_insert_rowid()")
+        version = execute("PRAGMA user_version").fetchone()[0]  # as it is: a newer release may have been here
+        execute(f"PRAGMA user_version = {version}")
+
+    def _check_disk(self, size: int) -> None:
+        """Refuse to fill the disk, before SQLite finds it full: twice the size, for the log and for the file."""
+        directory = next(parent for parent in self._path.parents if os.access(parent, os.F_OK))
+        disk = os.statvfs(directory)
+        free = disk.f_bavail * disk.f_frsize
+        if free < SPARE_DISK_BYTES + 2 * size:
+            raise SpoolFullError(
+                f"the disk of the spool {self._path} is full: {free} bytes are free, and {SPARE_DISK_BYTES} are kept "
+                "for the drain's work; make room on it"
+            )
+
+    def _limit_pages(self) -> None:
+        """Let the file grow as far as its log leaves room: SQLite's limit is only of the file."""
+        log = self._log.stat().st_size if self._log.exists() else 0
+        pages = max(1, (self._max_bytes - max(log, LARGEST_IDLE_LOG_BYTES)) // self._page_size)
+        if pages != self._pages:
+            self._connection.execute(f"PRAGMA max_page_count = {pages}")
+            self._pages = pages
 
     def read(self, most_records: int, most_bytes: int) -> list[SpooledRecord]:
         """Read the oldest records.
@@ -249,13 +303,32 @@ class Spool:
         """Count what waits."""
         records, oldest = self._connection.execute("SELECT count(*), min(received_at) FROM records").fetchone()
         rejected = self._connection.execute("SELECT count(*) FROM rejected").fetchone()[0]
-        files = (self._path, self._path.with_name(self._path.name + "-wal"))
+        files = (self._path, self._log)
         size = sum(file.stat().st_size for file in files if file.exists())
         return SpoolStatus(records=records, oldest_received_at=oldest, rejected=rejected, bytes=size)
 
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
+
+
+def make_private(directory: Path) -> None:
+    """Make the spool's directory if it is not there.
+
+    Args:
+        directory: Its path.
+
+    Raises:
+        SpoolError: It is open to other users.
+        OSError: It cannot be made.
+    """
+    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    mode = stat.S_IMODE(directory.stat().st_mode)
+    if mode & 0o077:
+        raise SpoolError(
+            f"spool directory {directory} has mode {mode:04o}, which lets other users read prompts and answers; "
+            f"it must be 0700: chmod 700 {directory}"
+        )
 
 
 @contextlib.contextmanager
@@ -267,99 +340,3 @@ def _locked(directory: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-_Waiting = tuple[Sequence[Record], asyncio.Future[None]]
-
-
-class SpoolWriter:
-    """Appends from an event loop: one thread commits together whatever has come meanwhile.
-
-    Args:
-        path: The SQLite file.
-
-    Raises:
-        SpoolError: As `Spool`.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._spool = Spool(path)
-        self._waiting: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
-        self._closing = threading.Lock()
-        self._closed = False
-        self._thread = threading.Thread(target=self._run, name="spool-writer", daemon=True)
-        self._thread.start()
-        self.failed = False
-        """Whether the last commit failed."""
-
-    def append(self, *records: Record) -> asyncio.Future[None]:
-        """Queue records.
-
-        Args:
-            records: What to store, in order. None at all: only try whether the disk takes a write.
-
-        Returns:
-            A future that is done when they are durable, or has a SpoolError when they are not stored. Records
-            queued earlier are durable by then, or failed.
-        """
-        future = asyncio.get_running_loop().create_future()
-        with self._closing:
-            if self._closed:
-                _resolve([future], SpoolError("the spool is closed: the gateway is stopping"))
-            else:
-                self._waiting.put((records, future))
-        return future
-
-    def close(self) -> None:
-        """Commit what is queued, then stop. Blocks until that is done."""
-        with self._closing:
-            self._closed = True
-            self._waiting.put(None)
-        self._thread.join()
-        self._spool.close()
-
-    def _run(self) -> None:
-        stopped = False
-        while not stopped:
-            batch = [self._waiting.get()]
-            with contextlib.suppress(queue.Empty):
-                while True:
-                    batch.append(self._waiting.get_nowait())
-            stopped = None in batch
-            self._commit([waiting for waiting in batch if waiting is not None])
-
-    def _commit(self, batch: list[_Waiting]) -> None:
-        problem = self._append([record for records, _ in batch for record in records]) if batch else None
-        if problem is None or len(batch) == 1:
-            self._tell([future for _, future in batch], problem)
-            return
-        for records, future in batch:  # one that is too large, say, must not take the others with it
-            self._tell([future], self._append(records))
-
-    def _append(self, records: Sequence[Record]) -> SpoolError | None:
-        problem = None
-        try:
-            self._spool.append(records)
-        except SpoolError as error:
-            problem = error
-        except Exception as error:  # noqa: BLE001 - whatever it is: this thread must live, and somebody waits
-            problem = SpoolError(f"cannot write to the spool: {type(error).__name__}: {error}")
-        self.failed = problem is not None
-        return problem
-
-    @staticmethod
-    def _tell(futures: list[asyncio.Future[None]], problem: SpoolError | None) -> None:
-        if futures:
-            with contextlib.suppress(RuntimeError):  # the loop is closed: nobody waits any more
-                futures[0].get_loop().call_soon_threadsafe(_resolve, futures, problem)
-
-
-def _resolve(futures: list[asyncio.Future[None]], problem: SpoolError | None) -> None:
-    for future in futures:
-        if future.done():  # its waiter was cancelled
-            continue
-        if problem is None:
-            future.set_result(None)
-        else:
-            future.set_exception(problem)
-            future.exception()  # whoever awaits it gets it; if nobody does, asyncio need not complain
