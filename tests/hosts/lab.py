@@ -124,6 +124,38 @@ class Lab:
         models: list[dict[str, Any]] = json.loads(text.partition("=>")[2])["litellm_gateway_models"]
         return models
 
+    def on_network(self, *command: str) -> list[str]:
+        """A command of this machine's root, given the lab's network instead of this machine's."""
+        root = [] if os.geteuid() == 0 else ["sudo", "--non-interactive"]
+        return [*root, "nsenter", f"--net=/run/netns/litellm-lab-{self.directory.name}", *command]
+
+    def act(self, action: str, host: str, **variables: Any) -> None:
+        """Do something to one of the lab's hosts, by playbooks/lab.yml."""
+        variables |= {"lab_action": action}
+        assert self.playbook(f"--limit={host}-1", playbook="playbooks/lab.yml", variables=variables).succeeded
+
+    @contextmanager
+    def partition(self) -> Generator[None]:
+        """The gateway and the database host do not reach each other."""
+        self.act("partition", "gateway", lab_host_peers=[DATABASE])
+        try:
+            yield
+        finally:
+            self.act("heal", "gateway")
+
+    @contextmanager
+    def upstream(self) -> Generator[None]:
+        """The scripted provider runs on the model's host, at port 8090."""
+        program = (CHECKOUT / "tests/hosts/upstream.py").read_text()
+        self.script(
+            "model", f"cat > /run/upstream.py <<'PROGRAM'\n{program}\nPROGRAM\nrm --force /run/upstream-may-end"
+        )
+        self.script("model", "systemd-run --quiet --unit=upstream python3 /run/upstream.py")
+        try:
+            yield
+        finally:
+            self.script("model", "systemctl stop upstream.service")
+
     @contextmanager
     def tunnel(self, via: str, address: str, port: int) -> Generator[int]:
         """A port of this machine's loopback that leads to an address in the lab, where it seems to come from a host."""

@@ -1,7 +1,6 @@
 """The second day: one run of site.yml changes what the tests here look at, and one takes it back."""
 
 from collections.abc import Generator
-from pathlib import Path
 
 import httpx
 import pytest
@@ -20,26 +19,23 @@ from tests.hosts.lab import Lab
 
 
 @pytest.fixture(scope="package")
-def second_day(lab: Lab, gateway: Host, model: Host) -> Generator[None]:
-    program = Path(__file__).with_name("upstream.py").read_text()
-    lab.script("model", f"cat > /run/upstream.py <<'PROGRAM'\n{program}\nPROGRAM\nrm --force /run/upstream-may-end\n")
-    model.check_output("systemd-run --quiet --unit=upstream python3 /run/upstream.py")
+def second_day(lab: Lab, gateway: Host) -> Generator[None]:
     parameters = lab.models[0]["litellm_params"] | {"api_key": "os.environ/PROVIDER_KEY"}
     added = {"model_name": "added", "litellm_params": parameters}
     scripted = [
         {"model_name": name, "litellm_params": {"model": "openai/none", "api_base": url, "api_key": "none"}}
         for name, url in PROVIDERS.items()
     ]
-    lab.site(
-        litellm_gateway_models=[*lab.models, added, *scripted],
-        litellm_gateway_credentials={"PROVIDER_KEY": "provider"},
-        litellm_gateway_port=PORT,
-        litellm_gateway_master_key=MASTER_KEY,
-        postgres17_application_password=DATABASE_PASSWORD,
-        postgres17_port=DATABASE_PORT,
-    )
-    yield
-    model.check_output("systemctl stop upstream.service")
+    with lab.upstream():
+        lab.site(
+            litellm_gateway_models=[*lab.models, added, *scripted],
+            litellm_gateway_credentials={"PROVIDER_KEY": "provider"},
+            litellm_gateway_port=PORT,
+            litellm_gateway_master_key=MASTER_KEY,
+            postgres17_application_password=DATABASE_PASSWORD,
+            postgres17_port=DATABASE_PORT,
+        )
+        yield
     lab.site()
     assert not gateway.file(PROVIDER_KEY_FILE).exists
     with lab.client() as client:

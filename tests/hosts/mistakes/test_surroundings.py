@@ -31,18 +31,6 @@ def squatter(host: Host, port: int, unit: str) -> Generator[None]:
         host.check_output("systemctl stop squatter.service")
 
 
-@contextmanager
-def partition(lab: Lab) -> Generator[None]:
-    """The gateway and the database host do not reach each other."""
-    apart = {"lab_action": "partition", "lab_host_peers": [DATABASE]}
-    assert lab.playbook("--limit=gateway-1", playbook="playbooks/lab.yml", variables=apart).succeeded
-    try:
-        yield
-    finally:
-        heal = {"lab_action": "heal"}
-        assert lab.playbook("--limit=gateway-1", playbook="playbooks/lab.yml", variables=heal).succeeded
-
-
 def test_the_port_is_taken(lab: Lab, gateway: Host) -> None:
     with squatter(gateway, 4000, "litellm.service"):
         run = lab.playbook("--limit=gateway")
@@ -72,7 +60,7 @@ def test_the_database_s_port_is_taken(lab: Lab, database: Host, client: httpx.Cl
 
 
 def test_the_database_is_out_of_reach(lab: Lab, client: httpx.Client) -> None:
-    with partition(lab):
+    with lab.partition():
         run = lab.playbook("--limit=gateway")
         call_id = ask(client)
 
