@@ -1,13 +1,13 @@
 # The commands of this repository. Each calls something that can be called by hand.
 .DEFAULT_GOAL := help
-.PHONY: help up down verify test test-default test-packages test-python test-readme lint docs ssh key lock
+.PHONY: help up down verify test test-default test-packages test-python test-readme drill-ledger lint docs ssh key lock
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 INVENTORY ?= inventory/lab
 HOST ?= gateway
 
 help:  ## list the commands
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /make \1\t/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /make \1\t/' | expand -t 20
 
 up:  ## from nothing to a verified lab on this machine; again: changes nothing
 	@scripts/up
@@ -29,6 +29,9 @@ test-python:
 
 test-readme:
 	@pytest tests/readme
+
+drill-ledger:  ## break a lab in every way under load, and count what the ledger lost
+	@scripts/drill-ledger
 
 lint:  ## ansible-lint, yamllint, ruff, mypy, stale docs
 	@scripts/lint

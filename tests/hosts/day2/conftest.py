@@ -31,6 +31,7 @@ def second_day(lab: Lab, gateway: Host) -> Generator[None]:
             litellm_gateway_models=[*lab.models, added, *scripted],
             litellm_gateway_credentials={"PROVIDER_KEY": "provider"},
             litellm_gateway_port=PORT,
+            litellm_gateway_workers=2,
             litellm_gateway_master_key=MASTER_KEY,
             postgres17_application_password=DATABASE_PASSWORD,
             postgres17_port=DATABASE_PORT,

@@ -17,6 +17,7 @@ PROVIDERS = {
     "throttled": f"http://{MODEL}:8090/429/v1",
     "broken": f"http://{MODEL}:8090/500/v1",
     "slow": f"http://{MODEL}:8090/slow/v1",
+    "echo": f"http://{MODEL}:8090/echo/v1",
 }
 
 
