@@ -373,8 +373,8 @@ async def test_its_process_ends_by_no_signal_that_the_gateway_may_get(
 async def test_a_process_that_hangs_is_told_and_replaced(
     path: Path, writer: SpoolWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(writer_module, "LONGEST_STALL_SECONDS", 0.5)
     await writer.append(record(0))
+    monkeypatch.setattr(writer_module, "LONGEST_STALL_SECONDS", 0.5)
     before = child(writer)
     os.kill(before, signal.SIGSTOP)
     waiting = [writer.append(record(n, os.urandom(100_000))) for n in range(1, 20)]
@@ -389,9 +389,26 @@ async def test_a_process_that_hangs_is_told_and_replaced(
     assert {0, 100} <= set(numbers(path)) <= {0, 100, *range(1, 20)}
 
 
+async def test_a_loop_that_was_blocked_takes_nobody_for_hanging(
+    path: Path, writer: SpoolWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer_module, "LONGEST_STALL_SECONDS", 1)
+    before = child(writer)
+    waiting = writer.append(record(1))
+    eventually(lambda: numbers(path) == [1], "it is stored")
+    time.sleep(1.5)  # noqa: ASYNC251 - to block the loop is the point
+    await waiting
+    assert child(writer) == before
+
+
+async def test_it_is_closed_in_its_thread(writer: SpoolWriter) -> None:
+    with pytest.raises(RuntimeError, match="in the thread of its loop"):
+        await asyncio.to_thread(writer.close)
+
+
 async def test_closing_does_not_wait_for_ever(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(writer_module, "LONGEST_STALL_SECONDS", 0.5)
     writer = SpoolWriter(path)
+    monkeypatch.setattr(writer_module, "LONGEST_STALL_SECONDS", 0.5)
     process = child(writer)
     os.kill(process, signal.SIGSTOP)
     waiting = writer.append(record(1))
@@ -472,7 +489,7 @@ def _send_and_wait(path: Path, told: "Connection[tuple[str, int], None]") -> Non
     async def send() -> None:
         writer = SpoolWriter(path)
         os.kill(child(writer), signal.SIGSTOP)
-        writer.append(record(1))
+        writer.append(record(1), lazily=True)
         writer.append(record(2, b"x" * 50_000), lazily=True)
         told.send((writer.worker, child(writer)))
         await asyncio.sleep(1_000)
@@ -514,8 +531,8 @@ def _memory(process: int) -> int:
 async def test_its_process_is_small_also_after_large_bodies(writer: SpoolWriter) -> None:
     await writer.append(record(0))
     at_first = await asyncio.to_thread(_memory, child(writer))
-    assert at_first < 20 << 20
-    for n in range(1, 4):
-        await writer.append(record(n, bytes(50_000_000)))
+    assert at_first < 15 << 20
+    for n, size in enumerate((50, 20, 20, 8, 8, 3)):
+        await writer.append(record(n, bytes(size << 20)))
     await writer.append(record(9))
     assert await asyncio.to_thread(_memory, child(writer)) < at_first + (5 << 20)

@@ -15,6 +15,7 @@ import socket
 import struct
 import subprocess
 import sys
+import threading
 from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
@@ -58,6 +59,7 @@ class SpoolWriter:
         self._path = path
         self._max_bytes = max_bytes
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
         self._numbers = itertools.count(1)
         self._sent: deque[_Sent] = deque()
         self._unsent: deque[bytes | memoryview] = deque()  # what the socket does not take yet
@@ -117,7 +119,13 @@ class SpoolWriter:
         return future
 
     def close(self) -> None:
-        """Wait until what was appended is durable, or has failed, then stop. Blocks the loop meanwhile."""
+        """Wait until what was appended is durable, or has failed, then stop. Blocks the loop meanwhile.
+
+        Raises:
+            RuntimeError: This is not the loop's thread.
+        """
+        if threading.get_ident() != self._thread:
+            raise RuntimeError("a spool's writer is closed in the thread of its loop")
         self._closed = True
         while self._sent and self._process is not None:
             poll = select.poll()
