@@ -5,13 +5,15 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import Literal
 
 import uvicorn
 
-from litellm_sqlalchemy.ledger.capture import App
+from litellm_sqlalchemy.ledger.asgi import App
 from tests.ports import free_port
 
 PATIENCE_SECONDS = 60
+HTTP = Literal["auto", "h11", "httptools"]
 
 
 def wait_for(condition: Callable[[], object], what: str) -> None:
@@ -23,12 +25,12 @@ def wait_for(condition: Callable[[], object], what: str) -> None:
 
 
 @contextlib.contextmanager
-def serving(app: App, *, graceful_seconds: int = PATIENCE_SECONDS) -> Iterator[int]:
-    """Serve an application in a thread; gives the port."""
+def serving(app: App, *, graceful_seconds: int = PATIENCE_SECONDS, http: HTTP = "auto") -> Iterator[int]:
+    """Serve an application in a thread, WebSockets too; gives the port."""
     port = free_port()
     server = uvicorn.Server(
         uvicorn.Config(
-            app, port=port, lifespan="on", log_level="critical", timeout_graceful_shutdown=graceful_seconds, ws="none"
+            app, port=port, lifespan="on", log_level="critical", timeout_graceful_shutdown=graceful_seconds, http=http
         )
     )
     thread = threading.Thread(target=server.run)

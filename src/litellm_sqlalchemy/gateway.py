@@ -12,7 +12,8 @@ import sys
 from pathlib import Path
 
 from litellm_sqlalchemy import systemd
-from litellm_sqlalchemy.ledger.capture import App, Ledger, Message, Receive, Scope, Send
+from litellm_sqlalchemy.ledger.asgi import App, Message, Receive, Scope, Send
+from litellm_sqlalchemy.ledger.capture import Ledger
 from litellm_sqlalchemy.settings import CaptureSettings, load
 
 ENVIRONMENT_NAME = re.compile(r"[A-Z][A-Z0-9_]*")

@@ -17,7 +17,8 @@ def _words(text: str) -> tuple[str, ...]:
 # management endpoints carry fresh secrets, and a new one must not need a new line here to be safe.
 LLM_PATHS = _words("""
     /chat/completions /completions /embeddings /moderations /rerank /responses* /messages* /images/* /audio/* /videos*
-    /ocr /search /search/* /rag/* /interactions* /batches* /files* /fine_tuning/* /assistants* /threads* /containers*
+    /realtime /ocr /search /search/* /rag/* /interactions* /batches* /files* /fine_tuning/* /assistants* /threads*
+    /containers*
     /vector_stores* /a2a/* /engines/* /guardrails/apply_guardrail
     /models/*:generateContent /models/*:streamGenerateContent /models/*:countTokens
     /openai/* /openai_passthrough/* /cursor/* /anthropic/* /azure/* /azure_ai/* /bedrock/* /cohere/* /gemini/*

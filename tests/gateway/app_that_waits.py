@@ -2,7 +2,8 @@
 
 import asyncio
 
-from litellm_sqlalchemy.ledger.capture import Ledger, Receive, Scope, Send
+from litellm_sqlalchemy.ledger.asgi import Receive, Scope, Send
+from litellm_sqlalchemy.ledger.capture import Ledger
 from litellm_sqlalchemy.settings import CaptureSettings
 
 

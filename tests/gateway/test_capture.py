@@ -5,12 +5,10 @@ import contextlib
 import hashlib
 import json
 import os
-import sqlite3
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 from uuid import UUID
@@ -18,155 +16,14 @@ from uuid import UUID
 import httpx
 import pytest
 
-from litellm_sqlalchemy.ledger.capture import App, Ledger, Message, Receive, Scope, Send
-from litellm_sqlalchemy.ledger.spool import Record, Spool, SpooledRecord
-from litellm_sqlalchemy.ledger.writer import SpoolWriter
+from litellm_sqlalchemy.ledger.asgi import Message, Receive, Scope, Send
+from litellm_sqlalchemy.ledger.capture import Ledger
 from litellm_sqlalchemy.settings import CaptureSettings
 from tests.fix_server import Client, serving, wait_for
+from tests.gateway.fix_capture import CHAT, KEY, Broken, Gateway, Upstream, broken, gate, gateway, path, upstream
 from tests.ports import free_port, listens
 
-CHAT = "/v1/chat/completions"
-KEY = "sk-a-key-that-must-not-be-found"
-
-
-class Upstream:
-    """The application behind the ledger: what it answers is set by each test."""
-
-    def __init__(self) -> None:
-        self.calls: list[Scope] = []
-        self.bodies: list[bytes] = []
-        self.go_on = threading.Event()
-        self.answer: Callable[[Scope, Receive, Send], Any] = self.json
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "lifespan":
-            for event in ("startup", "shutdown"):
-                await receive()
-                await send({"type": f"lifespan.{event}.complete"})
-            return
-        self.calls.append(scope)
-        await self.answer(scope, receive, send)
-
-    async def read(self, receive: Receive) -> bytes:
-        body = b""
-        while True:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                raise ConnectionError("the client has left")
-            body += bytes(message.get("body", b""))
-            if not message.get("more_body"):
-                self.bodies.append(body)
-                return body
-
-    async def json(self, _scope: Scope, receive: Receive, send: Send) -> None:
-        body = await self.read(receive)
-        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": body})
-
-    async def pause(self) -> None:
-        await asyncio.to_thread(self.go_on.wait, 60)
-
-    def chunks(self, *chunks: bytes | None, **headers: str) -> None:
-        """Answer in chunks; None is a pause until the test says go on."""
-
-        async def answer(_scope: Scope, receive: Receive, send: Send) -> None:
-            await self.read(receive)
-            pairs = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
-            await send({"type": "http.response.start", "status": 200, "headers": pairs})
-            for chunk in chunks:
-                if chunk is None:
-                    await self.pause()
-                else:
-                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
-
-        self.answer = answer
-
-
-class Gateway:
-    """A served ledger, and what it has spooled."""
-
-    def __init__(self, port: int, path: Path, upstream: Upstream) -> None:
-        self.port = port
-        self.path = path
-        self.upstream = upstream
-        self.url = f"http://127.0.0.1:{port}"
-
-    def post(self, path: str = CHAT, **options: Any) -> httpx.Response:
-        return httpx.post(f"{self.url}{path}", **{"content": b"{}", "timeout": 60, **options})
-
-    def records(self) -> list[SpooledRecord]:
-        spool = Spool(self.path)
-        found = spool.read(1_000, 1 << 30)
-        spool.close()
-        return found
-
-    def exchange(self) -> tuple[SpooledRecord, dict[str, Any], SpooledRecord, dict[str, Any]]:
-        """The only exchange there is."""
-        wait_for(lambda: len(self.records()) >= 2, "two records")
-        request, response = self.records()
-        assert (request.kind, response.kind) == ("request", "response")
-        assert request.exchange == response.exchange
-        assert request.received_at == response.received_at
-        return request, json.loads(request.facts), response, json.loads(response.facts)
-
-
-@pytest.fixture
-def upstream() -> Upstream:
-    return Upstream()
-
-
-@pytest.fixture
-def path(tmp_path: Path) -> Path:
-    return tmp_path / "spool" / "spool.sqlite3"
-
-
-@pytest.fixture
-def gateway(path: Path, upstream: Upstream) -> Iterator[Gateway]:
-    with serving(Ledger(upstream, CaptureSettings(spool_path=path))) as port:
-        yield Gateway(port, path, upstream)
-        upstream.go_on.set()
-
-
-@pytest.fixture
-def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """Writes to the spool wait until this is set."""
-    opened = threading.Event()
-    append = SpoolWriter.append
-
-    def wait_and_append(self: SpoolWriter, *records: Record, **options: bool) -> asyncio.Future[None]:
-        async def wait() -> None:
-            await asyncio.to_thread(opened.wait, 60)
-            await append(self, *records, **options)
-
-        return asyncio.ensure_future(wait())
-
-    monkeypatch.setattr(SpoolWriter, "append", wait_and_append)
-    yield opened
-    opened.set()
-
-
-class Broken:
-    """Writes to the spool fail while this is set."""
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-
-    def set(self) -> None:
-        self._rename("records", "elsewhere")
-
-    def clear(self) -> None:
-        self._rename("elsewhere", "records")
-
-    def _rename(self, old: str, new: str) -> None:
-        with contextlib.closing(sqlite3.connect(self._path, timeout=60)) as spool:
-            spool.execute(f"ALTER TABLE {old} RENAME TO {new}")
-
-
-@pytest.fixture
-def broken(path: Path) -> Broken:
-    return Broken(path)
+__all__ = ["broken", "gate", "gateway", "path", "upstream"]
 
 
 @pytest.mark.parametrize(
@@ -189,6 +46,8 @@ def test_an_exchange(gateway: Gateway, body: bytes) -> None:
     assert before <= request.received_at / 1e6 <= time.time()
     assert {**asked, "headers": None} == {
         "call_id": str(exchange),
+        "worker": asked["worker"],
+        "scheme": "http",
         "method": "POST",
         "path": CHAT,
         "query": "limit=5&api_key=REDACTED",
@@ -198,11 +57,13 @@ def test_an_exchange(gateway: Gateway, body: bytes) -> None:
         "size": len(body),
         "complete": True,
     }
+    assert (gateway.path.parent / "workers" / f"{asked['worker']}.lock").exists()
     assert asked["headers"]["user-agent"] == "tests"
     assert asked["headers"]["x-request-id"] == "r1"
     assert set(asked["headers"]) <= {"accept", "content-length", "user-agent", "x-request-id", "x-litellm-call-id"}
     assert (answered["status"], answered["outcome"], answered["error"]) == (200, "completed", None)
     assert (answered["size"], answered["call_id"]) == (len(body), str(exchange))
+    assert answered["key_hash"] == asked["key_hash"]
     if body:
         assert 0 < answered["time_to_first_byte_ms"] <= answered["duration_ms"]
     assert answered["headers"]["content-type"] == "application/json"
@@ -648,16 +509,3 @@ async def test_a_spool_that_cannot_be_opened_is_told_at_the_start(tmp_path: Path
     (failed,) = sent
     assert failed["type"] == "lifespan.startup.failed"
     assert "must be 0700: chmod 700" in failed["message"]
-
-
-async def test_websockets_pass(path: Path) -> None:
-    seen: list[Any] = []
-
-    async def app(*arguments: Any) -> None:
-        seen.append(arguments)
-
-    application: App = app
-    ledger = Ledger(application, CaptureSettings(spool_path=path))
-    arguments: Any = ({"type": "websocket", "path": "/v1/realtime"}, object(), object())
-    await ledger(*arguments)
-    assert seen == [arguments]

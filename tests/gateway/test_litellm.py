@@ -15,8 +15,8 @@ import httpx
 import pytest
 from litellm.proxy._types import hash_token
 
-from litellm_sqlalchemy.ledger.capture import STREAM_END
 from litellm_sqlalchemy.ledger.drain import Drain
+from litellm_sqlalchemy.ledger.http_exchange import STREAM_END
 from litellm_sqlalchemy.ledger.spool import Spool
 from tests.fix_postgres import Database
 from tests.fix_server import Client, wait_for

@@ -8,18 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from litellm.proxy._types import hash_token
 
-from litellm_sqlalchemy.ledger.capture import Ledger, key_hash, redact_query
+from litellm_sqlalchemy.ledger.head import Rules, key_hash, redact_query
 from litellm_sqlalchemy.settings import NEEDED_REQUEST_HEADERS, CaptureSettings
 
 KEY = "sk-1234567890abcdef"
 HASH = hashlib.sha256(KEY.encode()).hexdigest()
 
 
-async def nothing(*_: object) -> None:
-    """An application that does nothing."""
-
-
-LEDGER = Ledger(nothing, CaptureSettings())
+RULES = Rules(CaptureSettings())
 
 
 def test_the_hash_is_litellms_own() -> None:
@@ -37,6 +33,7 @@ def test_the_hash_is_litellms_own() -> None:
         [(b"x-api-key", KEY.encode())],
         [(b"x-goog-api-key", KEY.encode())],
         [(b"ocp-apim-subscription-key", KEY.encode())],
+        [(b"sec-websocket-protocol", f"realtime, openai-insecure-api-key.{KEY}, openai-beta.realtime-v1".encode())],
         # LiteLLM's own header comes before all others.
         [(b"authorization", b"Bearer other"), (b"x-litellm-api-key", b"Bearer " + KEY.encode())],
         [(b"x-api-key", b"other"), (b"authorization", b"Bearer " + KEY.encode())],
@@ -90,7 +87,8 @@ FULL = """
     /v1/chat/completions /chat/completions /v1/embeddings /v1/messages /v1/messages/count_tokens /v1/responses
     /v1/responses/resp_1 /openai/deployments/m/chat/completions /v1/audio/speech /v2/rerank /v1/batches
     /v1beta/models/g:generateContent /models/g:streamGenerateContent /anthropic/v1/messages /mcp /mcp/tools
-    /v1/files/f/content /v1/images/generations /v1/moderations
+    /v1/files/f/content /v1/images/generations /v1/moderations /realtime /v1/realtime /openai/v1/realtime
+    /vertex_ai/live /deepgram/v1/listen
 """
 METADATA = """
     /key/generate /key/info /user/new /team/new /credentials /login /v2/login /sso/callback /model/new /v1/models
@@ -113,7 +111,7 @@ IGNORED = """
     ],
 )
 def test_paths(path: str, kept: str) -> None:
-    found = "none" if LEDGER.is_ignored(path) else "full" if LEDGER.is_full(path) else "metadata"
+    found = "none" if RULES.is_ignored(path) else "full" if RULES.is_full(path) else "metadata"
     assert found == kept
 
 
@@ -122,19 +120,19 @@ def test_paths(path: str, kept: str) -> None:
     ["authorization", "x-api-key", "api-key", "x-litellm-api-key", "cookie", "x-goog-api-key", "x-forwarded-for"],
 )
 def test_headers_that_are_not_recorded(name: str) -> None:
-    assert not LEDGER.is_recorded_request_header(name)
+    assert not RULES.is_recorded_request_header(name)
 
 
 @given(st.text())
 def test_only_headers_of_the_list_are_recorded(name: str) -> None:
     listed = (*CaptureSettings().request_headers, *NEEDED_REQUEST_HEADERS)
-    assert LEDGER.is_recorded_request_header(name) == (name in listed)
+    assert RULES.is_recorded_request_header(name) == (name in listed)
 
 
 def test_headers_of_the_list_may_be_written_as_people_write_them() -> None:
-    ledger = Ledger(nothing, CaptureSettings(request_headers=("X-Team",), response_headers=("X-Cost-*",)))
-    assert ledger.is_recorded_request_header("x-team")
-    assert ledger.is_recorded_response_header("x-cost-total")
+    rules = Rules(CaptureSettings(request_headers=("X-Team",), response_headers=("X-Cost-*",)))
+    assert rules.is_recorded_request_header("x-team")
+    assert rules.is_recorded_response_header("x-cost-total")
 
 
 @pytest.mark.parametrize(
@@ -149,4 +147,4 @@ def test_headers_of_the_list_may_be_written_as_people_write_them() -> None:
     ],
 )
 def test_headers_of_the_answer(name: str, recorded: bool) -> None:
-    assert LEDGER.is_recorded_response_header(name) is recorded
+    assert RULES.is_recorded_response_header(name) is recorded

@@ -52,7 +52,7 @@ INSERT = "INSERT INTO records (kind, exchange, received_at, facts, body) VALUES 
 Row = tuple[str, bytes, int, str, bytes | memoryview | None]
 """A record as the table has it: kind, exchange, received_at, facts, body."""
 
-Kind = Literal["request", "response"]
+Kind = Literal["request", "response", "usage"]
 
 
 class SpoolError(Exception):

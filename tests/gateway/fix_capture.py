@@ -1,0 +1,163 @@
+"""A ledger around an application of the tests' own, served over real HTTP, and a spool that can be made to fail."""
+
+import asyncio
+import contextlib
+import json
+import sqlite3
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from litellm_sqlalchemy.ledger.asgi import Receive, Scope, Send
+from litellm_sqlalchemy.ledger.capture import Ledger
+from litellm_sqlalchemy.ledger.spool import Record, Spool, SpooledRecord
+from litellm_sqlalchemy.ledger.writer import SpoolWriter
+from litellm_sqlalchemy.settings import CaptureSettings
+from tests.fix_server import serving, wait_for
+
+CHAT = "/v1/chat/completions"
+KEY = "sk-a-key-that-must-not-be-found"
+
+
+class Upstream:
+    """The application behind the ledger: what it answers is set by each test."""
+
+    def __init__(self) -> None:
+        self.calls: list[Scope] = []
+        self.bodies: list[bytes] = []
+        self.go_on = threading.Event()
+        self.answer: Callable[[Scope, Receive, Send], Any] = self.json
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            for event in ("startup", "shutdown"):
+                await receive()
+                await send({"type": f"lifespan.{event}.complete"})
+            return
+        self.calls.append(scope)
+        await self.answer(scope, receive, send)
+
+    async def read(self, receive: Receive) -> bytes:
+        body = b""
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ConnectionError("the client has left")
+            body += bytes(message.get("body", b""))
+            if not message.get("more_body"):
+                self.bodies.append(body)
+                return body
+
+    async def json(self, _scope: Scope, receive: Receive, send: Send) -> None:
+        body = await self.read(receive)
+        headers = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode())]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": body})
+
+    async def pause(self) -> None:
+        await asyncio.to_thread(self.go_on.wait, 60)
+
+    def chunks(self, *chunks: bytes | None, **headers: str) -> None:
+        """Answer in chunks; None is a pause until the test says go on."""
+
+        async def answer(_scope: Scope, receive: Receive, send: Send) -> None:
+            await self.read(receive)
+            pairs = [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()]
+            await send({"type": "http.response.start", "status": 200, "headers": pairs})
+            for chunk in chunks:
+                if chunk is None:
+                    await self.pause()
+                else:
+                    await send({"type": "http.response.body", "body": chunk, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+
+        self.answer = answer
+
+
+class Gateway:
+    """A served ledger, and what it has spooled."""
+
+    def __init__(self, port: int, path: Path, upstream: Upstream) -> None:
+        self.port = port
+        self.path = path
+        self.upstream = upstream
+        self.url = f"http://127.0.0.1:{port}"
+
+    def post(self, path: str = CHAT, **options: Any) -> httpx.Response:
+        return httpx.post(f"{self.url}{path}", **{"content": b"{}", "timeout": 60, **options})
+
+    def records(self) -> list[SpooledRecord]:
+        spool = Spool(self.path)
+        found = spool.read(1_000, 1 << 30)
+        spool.close()
+        return found
+
+    def exchange(self) -> tuple[SpooledRecord, dict[str, Any], SpooledRecord, dict[str, Any]]:
+        """The only exchange there is."""
+        wait_for(lambda: len(self.records()) >= 2, "two records")
+        request, response = self.records()
+        assert (request.kind, response.kind) == ("request", "response")
+        assert request.exchange == response.exchange
+        assert request.received_at == response.received_at
+        return request, json.loads(request.facts), response, json.loads(response.facts)
+
+
+@pytest.fixture
+def upstream() -> Upstream:
+    return Upstream()
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "spool" / "spool.sqlite3"
+
+
+@pytest.fixture
+def gateway(path: Path, upstream: Upstream) -> Iterator[Gateway]:
+    with serving(Ledger(upstream, CaptureSettings(spool_path=path))) as port:
+        yield Gateway(port, path, upstream)
+        upstream.go_on.set()
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Writes to the spool wait until this is set."""
+    opened = threading.Event()
+    append = SpoolWriter.append
+
+    def wait_and_append(self: SpoolWriter, *records: Record, **options: bool) -> asyncio.Future[None]:
+        async def wait() -> None:
+            await asyncio.to_thread(opened.wait, 60)
+            await append(self, *records, **options)
+
+        return asyncio.ensure_future(wait())
+
+    monkeypatch.setattr(SpoolWriter, "append", wait_and_append)
+    yield opened
+    opened.set()
+
+
+class Broken:
+    """Writes to the spool fail while this is set."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def set(self) -> None:
+        self._rename("records", "elsewhere")
+
+    def clear(self) -> None:
+        self._rename("elsewhere", "records")
+
+    def _rename(self, old: str, new: str) -> None:
+        with contextlib.closing(sqlite3.connect(self._path, timeout=60)) as spool:
+            spool.execute(f"ALTER TABLE {old} RENAME TO {new}")
+
+
+@pytest.fixture
+def broken(path: Path) -> Broken:
+    return Broken(path)
