@@ -14,10 +14,10 @@ import pytest
 
 from litellm_sqlalchemy.ledger.asgi import Receive, Scope, Send
 from litellm_sqlalchemy.ledger.capture import Ledger
-from litellm_sqlalchemy.ledger.spool import Record, Spool, SpooledRecord
+from litellm_sqlalchemy.ledger.spool import Record, Spool
 from litellm_sqlalchemy.ledger.writer import SpoolWriter
 from litellm_sqlalchemy.settings import CaptureSettings
-from tests.fix_server import serving, wait_for
+from tests.fix_server import HTTP, serving, wait_for
 
 CHAT = "/v1/chat/completions"
 KEY = "sk-a-key-that-must-not-be-found"
@@ -90,13 +90,14 @@ class Gateway:
     def post(self, path: str = CHAT, **options: Any) -> httpx.Response:
         return httpx.post(f"{self.url}{path}", **{"content": b"{}", "timeout": 60, **options})
 
-    def records(self) -> list[SpooledRecord]:
-        spool = Spool(self.path)
-        found = spool.read(1_000, 1 << 30)
-        spool.close()
-        return found
+    def records(self) -> list[Record]:
+        with contextlib.closing(Spool(self.path)) as spool:
+            return [
+                Record(kind=r.kind, exchange=r.exchange, received_at=r.received_at, facts=r.facts, body=r.body)
+                for r in spool.read(1_000, 1 << 30)
+            ]
 
-    def exchange(self) -> tuple[SpooledRecord, dict[str, Any], SpooledRecord, dict[str, Any]]:
+    def exchange(self) -> tuple[Record, dict[str, Any], Record, dict[str, Any]]:
         """The only exchange there is."""
         wait_for(lambda: len(self.records()) >= 2, "two records")
         request, response = self.records()
@@ -117,8 +118,14 @@ def path(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def gateway(path: Path, upstream: Upstream) -> Iterator[Gateway]:
-    with serving(Ledger(upstream, CaptureSettings(spool_path=path))) as port:
+def http() -> HTTP:
+    """How the server reads HTTP; a test parametrizes it where that may matter."""
+    return "auto"
+
+
+@pytest.fixture
+def gateway(path: Path, upstream: Upstream, http: HTTP) -> Iterator[Gateway]:
+    with serving(Ledger(upstream, CaptureSettings(spool_path=path)), http=http) as port:
         yield Gateway(port, path, upstream)
         upstream.go_on.set()
 

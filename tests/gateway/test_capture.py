@@ -15,17 +15,22 @@ from uuid import UUID
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from litellm_sqlalchemy.ledger.asgi import Message, Receive, Scope, Send
 from litellm_sqlalchemy.ledger.capture import Ledger
+from litellm_sqlalchemy.ledger.exchange import NOT_RECORDED
 from litellm_sqlalchemy.settings import CaptureSettings
+from tests.fix_bodies import BODIES
 from tests.fix_server import Client, serving, wait_for
-from tests.gateway.fix_capture import CHAT, KEY, Broken, Gateway, Upstream, broken, gate, gateway, path, upstream
+from tests.gateway.fix_capture import CHAT, KEY, Broken, Gateway, Upstream, broken, gate, gateway, http, path, upstream
 from tests.ports import free_port, listens
 
-__all__ = ["broken", "gate", "gateway", "path", "upstream"]
+__all__ = ["broken", "gate", "gateway", "http", "path", "upstream"]
 
 
+@pytest.mark.parametrize("http", ["h11", "httptools"])
 @pytest.mark.parametrize(
     "body", [b"", b"{}", b"\0\xff", bytes(range(256)) * 8_000], ids=["none", "json", "bytes", "2 MB"]
 )
@@ -87,9 +92,9 @@ def test_management_endpoints_are_recorded_without_bodies(gateway: Gateway) -> N
 
 
 def test_what_columns_are_made_of_is_recorded_whatever_the_settings_say(path: Path, upstream: Upstream) -> None:
-    settings = CaptureSettings(spool_path=path, request_headers=(), response_headers=("x-mine",))
+    chosen = CaptureSettings(spool_path=path, request_headers=(), response_headers=("x-mine",))
     upstream.chunks(b"{}", content_type="application/json", x_mine="1", x_other="2", x_litellm_response_cost="0.5")
-    with serving(Ledger(upstream, settings)) as port:
+    with serving(Ledger(upstream, chosen)) as port:
         gateway = Gateway(port, path, upstream)
         gateway.post(headers={"user-agent": "tests", "content-type": "text/plain", "x-request-id": "1"})
         _, asked, _, answered = gateway.exchange()
@@ -220,11 +225,23 @@ def test_the_end_of_a_stream_is_not_seen_where_it_is_not(gateway: Gateway) -> No
     client.leave()
 
 
+@pytest.mark.parametrize("http", ["h11", "httptools"])
 def test_many_exchanges_on_one_connection(gateway: Gateway) -> None:
     with httpx.Client(base_url=gateway.url) as client:
         for number in range(20):
             assert client.post(CHAT, content=str(number)).text == str(number)
     assert [record.body for record in gateway.records()] == [str(n // 2).encode() for n in range(40)]
+
+
+@pytest.mark.parametrize("http", ["h11", "httptools"])
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(body=BODIES, answer=st.lists(st.binary(min_size=1), max_size=4), with_length=st.booleans())
+def test_any_bytes(gateway: Gateway, body: bytes, answer: list[bytes], with_length: bool) -> None:
+    before = len(gateway.records())
+    gateway.upstream.chunks(*answer, **({"content_length": str(len(b"".join(answer)))} if with_length else {}))
+    assert gateway.post(content=body).content == b"".join(answer)
+    request, response = gateway.records()[before:]
+    assert (request.body, response.body) == (body, b"".join(answer)) == (gateway.upstream.bodies[-1], response.body)
 
 
 def test_many_exchanges_at_once(gateway: Gateway) -> None:
@@ -240,6 +257,7 @@ def test_many_exchanges_at_once(gateway: Gateway) -> None:
     assert all(bodies["request", record.exchange] == bodies["response", record.exchange] for record in records)
 
 
+@pytest.mark.parametrize("http", ["h11", "httptools"])
 def test_what_comes_after_an_expect_header(gateway: Gateway) -> None:
     client = Client(gateway.port)
     client.send(f"POST {CHAT} HTTP/1.1\r\nHost: t\r\nContent-Length: 4\r\nExpect: 100-continue\r\n\r\n".encode())
@@ -253,6 +271,7 @@ def test_what_comes_after_an_expect_header(gateway: Gateway) -> None:
 # --- exchanges that do not come to their end --------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("http", ["h11", "httptools"])
 def test_a_client_that_leaves_a_stream(gateway: Gateway) -> None:
     async def answer(_scope: Scope, receive: Receive, send: Send) -> None:
         await gateway.upstream.read(receive)
@@ -269,6 +288,7 @@ def test_a_client_that_leaves_a_stream(gateway: Gateway) -> None:
     assert (answered["outcome"], answered["status"], response.body) == ("client_disconnected", 200, b"data: 1\n\n")
 
 
+@pytest.mark.parametrize("http", ["h11", "httptools"])
 def test_a_client_that_leaves_while_the_model_works(gateway: Gateway) -> None:
     gateway.upstream.chunks(None, b"too late", content_length="8")
     client = Client(gateway.port)
@@ -281,6 +301,7 @@ def test_a_client_that_leaves_while_the_model_works(gateway: Gateway) -> None:
     assert (answered["outcome"], response.body) == ("client_disconnected", b"too late")
 
 
+@pytest.mark.parametrize("http", ["h11", "httptools"])
 def test_a_client_that_leaves_while_it_asks(gateway: Gateway) -> None:
     client = Client(gateway.port)
     client.send(f"POST {CHAT} HTTP/1.1\r\nHost: t\r\nContent-Length: 100\r\n\r\nhalf".encode())
@@ -291,6 +312,7 @@ def test_a_client_that_leaves_while_it_asks(gateway: Gateway) -> None:
     assert (answered["outcome"], answered["time_to_first_byte_ms"], response.body) == ("client_disconnected", None, b"")
 
 
+@pytest.mark.parametrize("http", ["h11", "httptools"])
 def test_an_application_that_does_not_read_the_request(gateway: Gateway) -> None:
     async def answer(_scope: Scope, _receive: Receive, send: Send) -> None:
         await asyncio.sleep(0.1)
@@ -304,6 +326,7 @@ def test_an_application_that_does_not_read_the_request(gateway: Gateway) -> None
     assert (answered["status"], answered["outcome"]) == (404, "completed")
 
 
+@pytest.mark.parametrize("http", ["h11", "httptools"])
 @pytest.mark.parametrize("started", [False, True])
 def test_an_application_that_fails(gateway: Gateway, started: bool) -> None:
     async def answer(_scope: Scope, receive: Receive, send: Send) -> None:
@@ -324,6 +347,7 @@ def test_an_application_that_fails(gateway: Gateway, started: bool) -> None:
     assert (answered["status"], response.body) == ((200, b"half") if started else (500, b""))
 
 
+@pytest.mark.parametrize("http", ["h11", "httptools"])
 def test_an_application_that_stops_in_the_middle(gateway: Gateway) -> None:
     async def answer(_scope: Scope, receive: Receive, send: Send) -> None:
         await gateway.upstream.read(receive)
@@ -420,7 +444,13 @@ def test_what_cannot_be_recorded_is_not_answered(gateway: Gateway, broken: Broke
     assert len(gateway.upstream.calls) == 1  # no model works for an answer that nobody gets
     broken.clear()
     assert gateway.post(content=b"again").content == b"again"
-    assert [record.body for record in gateway.records()] == [b"again", b"again"]
+    wait_for(lambda: len(gateway.records()) == 4, "what is owed of the first")
+    found = {(str(record.exchange), record.kind): record for record in gateway.records()}
+    call_id = first.headers["x-litellm-call-id"]
+    refused = json.loads(found[call_id, "response"].facts)
+    assert (refused["status"], refused["outcome"], refused["error"]) == (503, "refused", NOT_RECORDED)
+    assert found[call_id, "request"].body is found[call_id, "response"].body is None
+    assert (second.headers["x-litellm-call-id"], "request") not in found
 
 
 def test_a_request_that_could_not_be_recorded_is_recorded_with_its_answer(gateway: Gateway, broken: Broken) -> None:
@@ -472,7 +502,9 @@ def test_a_stream_that_cannot_be_recorded_has_no_end(gateway: Gateway, broken: B
     assert b"[DONE]" not in received
     assert not received.endswith(b"0\r\n\r\n")
     broken.clear()
-    assert [record.kind for record in gateway.records()] == ["request"]
+    request, _, response, answered = gateway.exchange()  # as soon as there is room
+    assert (request.body, response.body) == (b"{}", None)
+    assert (answered["status"], answered["outcome"], answered["error"]) == (200, "interrupted", NOT_RECORDED)
 
 
 def test_a_stream_whose_request_cannot_be_recorded_is_refused_at_its_beginning(
