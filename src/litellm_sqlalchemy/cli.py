@@ -17,7 +17,10 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from litellm_sqlalchemy import database
+from litellm_sqlalchemy.ledger import locks
 from litellm_sqlalchemy.ledger.drain import Drain
+from litellm_sqlalchemy.ledger.policy import Redactor
+from litellm_sqlalchemy.ledger.rows import RowMaker
 from litellm_sqlalchemy.ledger.spool import Spool, SpoolError
 from litellm_sqlalchemy.settings import CaptureSettings, DrainSettings, load
 
@@ -36,11 +39,15 @@ def drain() -> None:
     """Move what the gateway has spooled into the database, until SIGTERM."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s", stream=sys.stderr)
     settings = load(DrainSettings)
+    spool = _open_spool(settings)
+    if (lock := locks.take(settings.spool_path.parent / locks.DRAIN)) is None:
+        _fail(f"another drain is at work on {settings.spool_path}: stop that one first, or let it do the work")
     service = Drain(
-        _open_spool(settings),
+        spool,
         _engine(settings, "ledger-drain"),
         batch_records=settings.batch_records,
         batch_bytes=settings.batch_bytes,
+        rows=RowMaker(settings.policies, Redactor(settings.redactions)),
     )
     # Signals are waited for, not handled: a handler that sets an event may find its lock held by what it interrupts.
     stopping = {signal.SIGTERM, signal.SIGINT}
@@ -51,6 +58,7 @@ def drain() -> None:
         signal.sigwait(stopping)
         service.stop()
         running.result()
+    os.close(lock)
 
 
 @app.command()

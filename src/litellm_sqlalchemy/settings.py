@@ -1,5 +1,6 @@
 """Settings of the ledger: environment variables `LEDGER_*`, and secrets from systemd's credentials directory."""
 
+import json
 import os
 import sys
 from pathlib import Path
@@ -7,6 +8,8 @@ from typing import Annotated, Literal, TypeVar
 
 from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+
+from litellm_sqlalchemy.ledger.policy import Policy, Redaction
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -67,6 +70,15 @@ def _none_if_empty(value: object) -> object:
 
 List = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split)]
 SMALLEST_SPOOL_BYTES = 64 << 20  # a quarter of it is kept for SQLite's write-ahead log
+
+
+def _json(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return json.loads(value or "[]")
+    except ValueError as error:
+        raise ValueError(f"is not JSON: {error}") from None
 
 
 class CaptureSettings(BaseSettings):
@@ -148,8 +160,17 @@ class DrainSettings(CaptureSettings):
     database_sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = Field(
         default="require", description="libpq's sslmode"
     )
-    batch_records: int = Field(default=500, ge=1, le=100_000, description="most records in one transaction")
+    batch_records: int = Field(default=2_000, ge=1, le=100_000, description="most records in one transaction")
     batch_bytes: int = Field(default=16 << 20, ge=1, description="bytes of bodies after which a batch is closed")
+    policies: Annotated[tuple[Policy, ...], NoDecode, BeforeValidator(_json)] = Field(
+        default=(), description="JSON list: what is stored of which exchanges; the first that matches decides"
+    )
+    redactions: Annotated[tuple[Redaction, ...], NoDecode, BeforeValidator(_json)] = Field(
+        default=(), description="JSON list: what texts of bodies are not to have in the database"
+    )
+    metrics_port: int = Field(
+        default=4001, ge=0, le=65535, description="port on 127.0.0.1 that shows the metrics; 0: none"
+    )
 
     @field_validator("database_password", mode="before")
     @classmethod
@@ -179,6 +200,7 @@ def load(settings: type[Settings]) -> Settings:
             where = "credential" if name == "database_password" else "environment variable"
             variable = "ledger_database_password" if name == "database_password" else f"LEDGER_{name.upper()}"
             meaning = settings.model_fields[name].description
-            lines.append(f"{where} {variable} ({meaning}): {problem['msg']}")
+            part = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in problem["loc"][1:])
+            lines.append(f"{where} {variable}{part} ({meaning}): {problem['msg']}")
         print("\n".join(lines), file=sys.stderr)  # noqa: T201 - a command's message to its user
         raise SystemExit(2) from None

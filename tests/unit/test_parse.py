@@ -102,7 +102,7 @@ def test_what_text_cannot_hold_is_replaced() -> None:
     [
         (b'{"a": 1.10, "b": 12345678901234567890.5}', '{"a": 1.10, "b": 12345678901234567890.5}'),  # the digits stay
         (b' {"a":1,"a":2} ', ' {"a":1,"a":2} '),
-        (b'{"a": "\\u00e9\\ud83d\\ude00"}', '{"a": "\u00e9\U0001f600"}'),
+        (b'{"a": "\\u00e9\\ud83d\\ude00"}', '{"a": "\\u00e9\\ud83d\\ude00"}'),
         (b'{"a": "\\\\u0000"}', '{"a": "\\\\u0000"}'),  # a backslash and letters, no NUL
         (b'{"a": "\\u0000"}', None),
         (b'{"a": "\\\\\\u0000"}', None),

@@ -1,52 +1,71 @@
 """The service that takes records out of the spool and puts them into PostgreSQL, each exactly once.
 
-A batch is copied into temporary tables and inserted from there with ON CONFLICT DO NOTHING in one transaction; only
-when that is committed is it deleted from the spool. Whatever dies in between, the batch is read again, and the rows
-that are there already stay as they are.
+A batch is stored in one transaction; only when that is committed does it leave the spool. Whatever dies in between,
+the batch is read again, and what is there already stays as it is. While PostgreSQL stores one batch, the next one is
+read and made ready.
 """
 
-import contextlib
-import datetime as dt
-import decimal
-import functools
-import hashlib
-import io
-import ipaddress
-import json
+import concurrent.futures
 import logging
 import random
 import threading
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any
+import time
+from collections.abc import Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import cast
+from uuid import UUID
 
-from sqlalchemy import Column, Connection, Engine, MetaData, Table, event, select
-from sqlalchemy.dialects.postgresql import dialect, insert
-from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
-from sqlalchemy.schema import CreateTable
+from sqlalchemy import Engine
 
 from litellm_sqlalchemy import systemd
 from litellm_sqlalchemy.database import ERRORS, one_line, sqlstate
-from litellm_sqlalchemy.ledger.models import Base
-from litellm_sqlalchemy.ledger.parse import decoded, parse_request, parse_response, storable_text
-from litellm_sqlalchemy.ledger.spool import Record, Spool, SpooledRecord
+from litellm_sqlalchemy.ledger import locks
+from litellm_sqlalchemy.ledger.policy import Capture
+from litellm_sqlalchemy.ledger.rows import Row, RowMaker, interrupted
+from litellm_sqlalchemy.ledger.spool import Kind, OpenExchange, Spool, SpooledRecord
+from litellm_sqlalchemy.ledger.store import TABLES, Store, packed
 
 POLL_SECONDS = 0.1
 FIRST_PAUSE_SECONDS = 0.5
-LONGEST_PAUSE_SECONDS = 30.0
+LONGEST_PAUSE_SECONDS = 5.0
+LONGEST_SILENCE_SECONDS = 60.0  # of PostgreSQL within a transaction: then the connection is cut
+LAST_BATCH_SECONDS = 5.0  # at shutdown; what is not stored by then stays in the spool
+BATCH_SECONDS = 5.0  # of making rows: then the batch is closed
+ALIVE_SECONDS = 1.0
 # SQLSTATE classes that say "this row", not "this database": data exception, integrity constraint violation,
 # program limit exceeded, internal error (so PostgreSQL calls jsonb that is too large; but not XX001 and XX002, a
 # damaged table or index). Anything else (no connection, no space, no such table yet, …) is waited out.
 ROW_ERRORS = frozenset({"22", "23", "54", "XX"})
 DAMAGED = frozenset({"XX001", "XX002"})
-TABLES: Mapping[str, Table] = {
-    "request": Base.metadata.tables["requests"],
-    "response": Base.metadata.tables["responses"],
-}
-DIALECT: Dialect = dialect()  # type: ignore[no-untyped-call] # SQLAlchemy leaves it untyped
-EPOCH = dt.datetime(1970, 1, 1, tzinfo=dt.UTC)
 
 log = logging.getLogger("litellm_sqlalchemy.drain")
-Row = dict[str, Any]
+
+
+@dataclass(slots=True)
+class _Item:
+    """A row on its way; sequence is 0 for one that no record of the spool is behind."""
+
+    sequence: int
+    kind: Kind
+    id: bytes
+    row: Row
+    packed: bytes
+
+
+@dataclass(slots=True)
+class _Batch:
+    """What was read of the spool and leaves it together."""
+
+    last: int
+    handled: int = 0
+    size: int = 0
+    items: list[_Item] = field(default_factory=list)
+    orphans: list[SpooledRecord] = field(default_factory=list)  # responses to requests of which nothing is known
+    rejected: list[tuple[SpooledRecord | _Item, str]] = field(default_factory=list)
+    opened: dict[bytes, OpenExchange] = field(default_factory=dict)
+    closed: list[bytes] = field(default_factory=list)
+    seen: set[tuple[Kind, bytes]] = field(default_factory=set)  # of an exchange's responses and usages the first counts
 
 
 class Drain:
@@ -57,15 +76,32 @@ class Drain:
         engine: The database.
         batch_records: Most records in one transaction.
         batch_bytes: Bytes of bodies after which a batch is closed.
+        rows: Makes rows of records, by the policies and redactions.
     """
 
-    def __init__(self, spool: Spool, engine: Engine, *, batch_records: int, batch_bytes: int) -> None:
+    def __init__(
+        self, spool: Spool, engine: Engine, *, batch_records: int, batch_bytes: int, rows: RowMaker | None = None
+    ) -> None:
         self._spool = spool
-        self._engine = engine
+        self._store = Store(engine)
         self._batch_records = batch_records
         self._batch_bytes = batch_bytes
+        self._rows = rows or RowMaker()
         self._stop = threading.Event()
-        event.listen(engine, "connect", _make_temporary_tables)
+        self._certain = False  # that no row of the next batch is stored already
+        self._alive_at = 0.0
+        self._looked_at = 0.0
+        self.waiting = False
+        """Whether the database takes no rows at the moment."""
+        self.stored: dict[Kind, int] = dict.fromkeys(TABLES, 0)
+        """Rows stored since the start."""
+        self._read_again()
+
+    def _read_again(self) -> None:
+        """Forget what was read and is not settled."""
+        self._read = self._settled = 0
+        self._open = self._spool.open_exchanges()
+        self._gone: dict[str, int] = {}
 
     def stop(self) -> None:
         """Ask `run` to return after the batch that it is at."""
@@ -80,19 +116,24 @@ class Drain:
         systemd.notify("READY=1")
         log.info("action=started")
         pause = FIRST_PAUSE_SECONDS
-        while not self._stop.is_set():
-            try:
-                moved = self.run_once()
-            except ERRORS as error:
-                log.warning("action=waiting sqlstate=%s reason=%s", sqlstate(error) or "none", one_line(error))
-                self._stop.wait(pause * random.uniform(0.5, 1))  # noqa: S311 - jitter, no secret
-                pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
-                continue
-            pause = FIRST_PAUSE_SECONDS
-            if moved == 0:
-                self._spool.shrink()
-                self._stop.wait(POLL_SECONDS)
-        self._engine.dispose()
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="store") as storing:
+            while not self._stop.is_set():
+                self._alive()
+                try:
+                    moved = self._run(storing)
+                except ERRORS as error:
+                    if self._stop.is_set():
+                        break
+                    self.waiting = True
+                    log.warning("action=waiting sqlstate=%s reason=%s", sqlstate(error) or "none", one_line(error))
+                    self._stop.wait(pause * random.uniform(0.5, 1))  # noqa: S311 - jitter, no secret
+                    pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
+                    continue
+                pause = FIRST_PAUSE_SECONDS
+                if moved == 0:
+                    self._spool.shrink()
+                    self._stop.wait(POLL_SECONDS)
+        self._store.close()
         log.info("action=stopped")
 
     def run_once(self) -> int:
@@ -104,208 +145,225 @@ class Drain:
         Raises:
             database.ERRORS: The database cannot take rows now; what it has not is still in the spool.
         """
-        rows: list[tuple[SpooledRecord, Row]] = []
-        handled = size = 0
-        for record in self._spool.read(self._batch_records, self._batch_bytes):
-            handled += 1
-            row = self._row(record)
-            if row is not None:
-                rows.append((record, row))
-                # Decoded, a batch may be far larger than in the spool.
-                size += sum(len(row[name] or "") for name in ("body", "body_text", "body_bytes"))
-                if size >= self._batch_bytes:
-                    break
-        if rows:
-            self._move(rows)
-        return handled
+        with ThreadPoolExecutor(max_workers=1) as storing:
+            return self._run(storing, most_batches=1)
 
-    def _row(self, record: SpooledRecord) -> Row | None:
+    def _run(self, storing: ThreadPoolExecutor, most_batches: int | None = None) -> int:
+        """Move batches until there is none, and store each while the next is made ready; count the records."""
+        moved = batches = 0
         try:
-            return row_of(record)
-        except Exception as error:  # noqa: BLE001 - whatever it is, the others must not wait for it
-            self._reject(record, f"{type(error).__name__}: {error}")
-            return None
+            batch = self._next()
+            while batch is not None:
+                batches += 1
+                moving = storing.submit(self._move, batch)
+                last = self._stop.is_set() or batches == most_batches
+                try:
+                    following = None if last else self._next()
+                finally:
+                    self._wait(moving)
+                self._settle(batch)
+                moved += batch.handled
+                batch = following
+        except BaseException:
+            self._certain = False
+            self._read_again()
+            raise
+        return moved
 
-    def _move(self, rows: Sequence[tuple[SpooledRecord, Row]]) -> None:
+    def _wait(self, moving: "Future[None]") -> None:
+        give_up: float | None = None
+        while not moving.done():
+            concurrent.futures.wait([moving], timeout=ALIVE_SECONDS)
+            self._alive()
+            if self._stop.is_set():
+                give_up = give_up or time.monotonic() + LAST_BATCH_SECONDS
+            if self._store.busy_seconds() > LONGEST_SILENCE_SECONDS or (give_up and time.monotonic() > give_up):
+                self._store.abort()
+        moving.result()
+
+    def _alive(self) -> None:
+        if (now := time.monotonic()) > self._alive_at:
+            self._alive_at = now + ALIVE_SECONDS
+            systemd.notify("WATCHDOG=1")
+
+    # --- a batch is made ready ---
+
+    def _next(self) -> _Batch | None:
+        self._look_for_workers()
+        if (left := self._interrupted()) is not None:
+            return left
+        records = self._spool.read(self._batch_records, self._batch_bytes, after=self._read)
+        if not records:
+            return None
+        batch = _Batch(last=self._read)
+        close_at = time.monotonic() + BATCH_SECONDS
+        for record in records:
+            self._take(record, batch)
+            batch.last = record.sequence
+            batch.handled += 1
+            # Decoded, a batch may be far larger than in the spool.
+            if batch.size >= self._batch_bytes or time.monotonic() > close_at:
+                break
+        self._read = batch.last
+        return batch
+
+    def _take(self, record: SpooledRecord, batch: _Batch) -> None:
+        if (record.kind, record.id) in batch.seen:
+            return
+        batch.seen.add((record.kind, record.id))
+        try:
+            if record.kind == "request":
+                self._take_request(record, batch)
+            elif record.kind == "response":
+                self._take_response(record, batch)
+            else:
+                opened = self._open.get(record.id)
+                if opened is None or opened.capture != "none":
+                    _add(batch, record, self._rows.usage(record))
+        except Exception as error:  # noqa: BLE001 - whatever it is, the others must not wait for it
+            batch.rejected.append((record, f"{type(error).__name__}: {error}"))
+
+    def _take_request(self, record: SpooledRecord, batch: _Batch) -> None:
+        row, opened, problem = self._rows.request(record)
+        if row is not None:
+            _add(batch, record, row)
+            _tell_left_out(record, problem)
+        self._open[record.id] = batch.opened[record.id] = opened
+
+    def _take_response(self, record: SpooledRecord, batch: _Batch) -> None:
+        opened = self._open.pop(record.id, None)
+        if opened is None:
+            batch.orphans.append(record)
+            return
+        if batch.opened.pop(record.id, None) is None:
+            batch.closed.append(record.id)
+        if opened.capture != "none":
+            self._add_response(record, cast("Capture", opened.capture), batch)
+
+    def _add_response(self, record: SpooledRecord, capture: Capture, batch: _Batch) -> None:
+        row, problem = self._rows.response(record, capture)
+        _add(batch, record, row)
+        _tell_left_out(record, problem)
+
+    def _look_for_workers(self) -> None:
+        """Notice whose lock is free; what they have spooled has a place up to the one that is the last now."""
+        if (now := time.monotonic()) < self._looked_at + ALIVE_SECONDS:
+            return
+        self._looked_at = now
+        directory = self._spool.path.parent / locks.WORKERS
+        serving = {opened.worker for opened in self._open.values() if opened.worker is not None}
+        for worker in serving - self._gone.keys():
+            if locks.is_free(directory / f"{worker}.lock"):
+                self._gone[worker] = self._spool.last_sequence()
+        for file in locks.free_files(directory):
+            if file.stem not in serving:
+                file.unlink(missing_ok=True)
+
+    def _interrupted(self) -> _Batch | None:
+        """Make the responses of exchanges whose worker is gone, and of which there is no record any more."""
+        over = {worker for worker, last in self._gone.items() if self._settled >= last}
+        batch = _Batch(last=self._read)
+        for exchange, opened in list(self._open.items()):
+            if opened.worker in over:
+                del self._open[exchange]
+                batch.closed.append(exchange)
+                if opened.capture != "none":
+                    row = interrupted(opened)
+                    batch.items.append(_Item(0, "response", exchange, row, packed("response", row)))
+        for worker in over:
+            del self._gone[worker]
+        return batch if batch.closed else None
+
+    # --- a batch is stored ---
+
+    def _move(self, batch: _Batch) -> None:
+        self._find_requests(batch)
+        self._move_items(batch.items, batch)
+        self._certain = True
+
+    def _find_requests(self, batch: _Batch) -> None:
+        """Make rows of responses whose requests went before: those of an older release, replayed ones, late ones."""
+        if not batch.orphans:
+            return
+        found = self._store.requests([(record.received_at, record.id) for record in batch.orphans])
+        for record in batch.orphans:
+            capture = found.get(record.id)
+            if capture is None:
+                batch.rejected.append((record, "its request is not in the database"))
+                continue
+            try:
+                self._add_response(record, cast("Capture", capture), batch)
+            except Exception as error:  # noqa: BLE001 - as above
+                batch.rejected.append((record, f"{type(error).__name__}: {error}"))
+
+    def _move_items(self, items: Sequence[_Item], batch: _Batch) -> None:
         """Store rows; if PostgreSQL refuses one of them, halve them until that one is alone."""
         try:
-            self._store(rows)
+            self._add(items)
         except ERRORS as error:
             if not _is_about_a_row(error):
                 raise
-            if len(rows) == 1:
-                self._move_refused(*rows[0])
-                return
-            middle = len(rows) // 2
-            self._move(rows[:middle])
-            self._move(rows[middle:])
-            return
-        self._spool.delete(record.sequence for record, _ in rows)
+            if self._certain:  # not for this batch, it seems
+                self._certain = False
+                self._move_items(items, batch)
+            elif len(items) == 1:
+                self._move_refused(items[0], batch)
+            else:
+                middle = len(items) // 2
+                self._move_items(items[:middle], batch)
+                self._move_items(items[middle:], batch)
 
-    def _move_refused(self, record: SpooledRecord, row: Row) -> None:
+    def _add(self, items: Sequence[_Item]) -> None:
+        rows: dict[Kind, list[bytes]] = {}
+        for item in items:
+            rows.setdefault(item.kind, []).append(item.packed)
+        if rows:
+            self._store.add(rows, may_be_there=not self._certain)
+        for kind, added in rows.items():
+            self.stored[kind] += len(added)
+
+    def _move_refused(self, item: _Item, batch: _Batch) -> None:
         """Store a row without its jsonb, which is the part that can be refused; else set its record aside."""
+        item.packed = packed(item.kind, {**item.row, "body": None})
         try:
-            self._store([(record, {**row, "body": None})])
+            self._add([item])
         except ERRORS as error:
             if not _is_about_a_row(error):
                 raise
-            self._reject(record, f"{sqlstate(error)}: {one_line(error)}")
+            batch.rejected.append((item, f"{sqlstate(error)}: {one_line(error)}"))
         else:
-            self._spool.delete([record.sequence])
-            log.warning("action=stored_without_jsonb kind=%s exchange=%s", record.kind, record.exchange)
+            log.warning("action=stored_without_jsonb kind=%s exchange=%s", item.kind, UUID(bytes=item.id))
 
-    def _reject(self, record: SpooledRecord, reason: str) -> None:
-        self._spool.reject(record.sequence, reason)
-        log.error("action=rejected kind=%s exchange=%s reason=%s", record.kind, record.exchange, reason)
+    def _settle(self, batch: _Batch) -> None:
+        """Let a batch leave the spool."""
+        for refused, reason in batch.rejected:
+            log.error("action=rejected kind=%s exchange=%s reason=%s", refused.kind, UUID(bytes=refused.id), reason)
+            if refused.kind == "request":  # there is nothing that its response could refer to
+                self._open.pop(refused.id, None)
+                batch.opened.pop(refused.id, None)
+        self._spool.settle(
+            batch.last,
+            rejected=[(refused.sequence, reason) for refused, reason in batch.rejected],
+            opened=batch.opened.values(),
+            closed=batch.closed,
+        )
+        self._settled = batch.last
+        if self.waiting:
+            self.waiting = False
+            log.info("action=resumed")
 
-    def _store(self, rows: Sequence[tuple[SpooledRecord, Row]]) -> None:
-        with self._engine.begin() as connection:
-            for kind, table in TABLES.items():  # requests first: responses refer to them
-                wanted = [row for record, row in rows if record.kind == kind]
-                if wanted:
-                    _copy(connection, table, wanted)
+
+def _add(batch: _Batch, record: SpooledRecord, row: Row) -> None:
+    batch.items.append(_Item(record.sequence, record.kind, record.id, row, packed(record.kind, row)))
+    batch.size += len(batch.items[-1].packed)
+
+
+def _tell_left_out(record: SpooledRecord, problem: str | None) -> None:
+    if problem:
+        exchange = UUID(bytes=record.id)
+        log.warning("action=body_left_out kind=%s exchange=%s reason=%s", record.kind, exchange, problem)
 
 
 def _is_about_a_row(error: Exception) -> bool:
     code = sqlstate(error) or ""
     return code[:2] in ROW_ERRORS and code not in DAMAGED
-
-
-# --- rows -------------------------------------------------------------------------------------------------------
-
-
-def row_of(record: Record) -> Row:
-    """Make a table's row of a record.
-
-    Args:
-        record: As it was spooled, by this release or the one before: what only this one writes is read with `get`.
-
-    Returns:
-        A value for each column of `requests` or `responses`; jsonb as JSON text.
-    """
-    facts = json.loads(record.facts)
-    headers = {storable_text(name): storable_text(value) for name, value in facts["headers"].items()}
-    row: Row = {
-        "received_at": EPOCH + dt.timedelta(microseconds=record.received_at),
-        "id": record.exchange,
-        "call_id": storable_text(facts["call_id"]),
-        "headers": json.dumps(headers, ensure_ascii=False),
-        "content_type": headers.get("content-type"),
-        "body_size": facts["size"],
-        "capture": "full",
-        "body_sha256": None if record.body is None else hashlib.sha256(record.body).digest(),
-        "redactions": 0,
-    }
-    return row | (_request(facts, headers, record) if record.kind == "request" else _response(facts, headers, record))
-
-
-def _request(facts: Row, headers: Mapping[str, str], record: Record) -> Row:
-    # Not decoded: LiteLLM does not decode requests either.
-    parsed = parse_request(facts["path"], record.body)
-    said = headers.get("x-litellm-end-user-id") or headers.get("x-litellm-customer-id")
-    return {
-        "method": facts["method"],
-        "path": storable_text(facts["path"]),
-        "query": facts["query"] and storable_text(facts["query"]),
-        "model": parsed.model,
-        "stream": parsed.stream,
-        "key_hash": facts["key_hash"],
-        "end_user": said or parsed.end_user,
-        "client_address": _address(facts["client"]),
-        "user_agent": headers.get("user-agent"),
-        "body_complete": facts["complete"],
-        "body": parsed.body.document,
-        "body_text": parsed.body.text,
-        "body_bytes": parsed.body.other,
-    }
-
-
-def _response(facts: Row, headers: Mapping[str, str], record: Record) -> Row:
-    body = decoded(record.body, headers.get("content-encoding", ""))
-    parsed = parse_response(facts["outcome"], facts["status"], headers.get("content-type", ""), body)
-    received_at = EPOCH + dt.timedelta(microseconds=record.received_at)
-    return {
-        "finished_at": received_at + dt.timedelta(milliseconds=facts["duration_ms"]),
-        "outcome": parsed.outcome,
-        "status": facts["status"],
-        "model": parsed.model,
-        "provider": _provider(headers),
-        "prompt_tokens": parsed.prompt_tokens,
-        "completion_tokens": parsed.completion_tokens,
-        "total_tokens": parsed.total_tokens,
-        "cost": _cost(headers.get("x-litellm-response-cost")),
-        "cache_hit": "x-litellm-cache-key" in headers,
-        "time_to_first_byte_ms": facts["time_to_first_byte_ms"],
-        "duration_ms": facts["duration_ms"],
-        "error": parsed.error or facts["error"],
-        "body": parsed.body.document,
-        "body_text": parsed.body.text,
-        "body_bytes": parsed.body.other,
-    }
-
-
-def _address(text: str | None) -> str | None:
-    try:
-        return str(ipaddress.ip_address((text or "").partition("%")[0]))
-    except ValueError:  # a Unix socket, or a proxy that reports a name
-        return None
-
-
-def _cost(text: str | None) -> decimal.Decimal | None:
-    try:
-        cost = decimal.Decimal(text or "")
-    except decimal.InvalidOperation:  # LiteLLM writes None where it knows no price
-        return None
-    return cost if cost.is_finite() and -30 < cost.adjusted() < 30 else None
-
-
-def _provider(headers: Mapping[str, str]) -> str | None:
-    provider, slash, _ = headers.get("x-litellm-model-name", "").partition("/")
-    return provider if slash else None
-
-
-# --- COPY -------------------------------------------------------------------------------------------------------
-
-
-@functools.cache
-def _temporary(table: Table) -> Table:
-    columns = [Column(column.name, column.type) for column in table.columns]
-    return Table(
-        f"incoming_{table.name}",
-        MetaData(),
-        *columns,
-        prefixes=["TEMPORARY"],
-        postgresql_on_commit="DELETE ROWS",
-    )
-
-
-def _make_temporary_tables(connection: DBAPIConnection, _record: object) -> None:
-    with contextlib.closing(connection.cursor()) as cursor:
-        for table in TABLES.values():
-            cursor.execute(str(CreateTable(_temporary(table)).compile(dialect=DIALECT)))
-    connection.commit()
-
-
-def _copy(connection: Connection, table: Table, rows: Iterable[Row]) -> None:
-    """Insert rows, those that are there already left as they are."""
-    incoming = _temporary(table)
-    names = [column.name for column in table.columns]
-    lines = ("\t".join(_field(row[name]) for name in names) + "\n" for row in rows)
-    with contextlib.closing(connection.connection.cursor()) as cursor:
-        cursor.copy_expert(
-            f"COPY {incoming.name} ({', '.join(names)}) FROM STDIN",  # the models' names
-            io.StringIO("".join(lines)),
-        )
-    connection.execute(insert(table).from_select(names, select(incoming)).on_conflict_do_nothing())
-
-
-def _field(value: object) -> str:
-    r"""Write a value for COPY's text format: \N is NULL, a backslash goes before what would end a field."""
-    if value is None:
-        return r"\N"
-    if isinstance(value, bytes):
-        return rf"\\x{value.hex()}"
-    return str(value).translate(_ESCAPES)
-
-
-_ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\n": r"\n", "\r": r"\r"})

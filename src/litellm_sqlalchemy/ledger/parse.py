@@ -12,7 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import orjson
+
 from litellm_sqlalchemy.ledger import stream
+from litellm_sqlalchemy.ledger.policy import Redactor
 
 LONGEST_ERROR = 2_000  # characters
 LARGEST_INTEGER = (1 << 63) - 1
@@ -23,9 +26,10 @@ LARGEST_DOCUMENT = 8 << 20  # of jsonb PostgreSQL makes many times that, and ref
 GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS  # zlib finds out which
 LONGEST_PATH = 1_024  # characters of a path that a model is looked for in
 PATH_MODEL = re.compile(r"/(?:deployments|engines|models)/([^:]+?)(?:/(?:chat/)?(?:completions|embeddings)|:\w+)$")
-STREAM_PATH = re.compile(r":streamGenerateContent$")
+STREAM_PATH = ":streamGenerateContent"
 HUGE_EXPONENT = re.compile(r"[eE][+-]?[0-9]{4}")
 ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
+NO_REDACTIONS = Redactor()
 NOT_AUTHORIZED = frozenset({401, 403})
 TIMED_OUT = frozenset({408, 504})
 # Types of LiteLLM's own refusals that come with another status (litellm.proxy._types.ProxyErrorTypes).
@@ -40,13 +44,16 @@ class Body:
 
     Attributes:
         document: JSON text that jsonb takes; None if there is none.
-        text: The exact body, if it is UTF-8 without NUL.
+        text: The exact body, if it is UTF-8 without NUL, but for what redactions have replaced; None if it is the
+            events of an answer in which, put together, they have replaced something: there it may be in pieces.
         other: The exact body, if it is anything else.
+        redactions: How many pieces redactions have replaced.
     """
 
     document: str | None = None
     text: str | None = None
     other: bytes | None = None
+    redactions: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -93,28 +100,35 @@ def decoded(body: bytes | None, content_encoding: str) -> bytes | None:
     return plain if decompressor.eof and not decompressor.unused_data else body
 
 
-def parse_request(path: str, body: bytes | None) -> RequestFacts:
+def parse_request(path: str, body: bytes | None, redact: Redactor = NO_REDACTIONS) -> RequestFacts:
     """Read a request.
 
     Args:
         path: The URL's path.
         body: What came; None if it was not kept.
+        redact: What its text is not to have.
+
+    Raises:
+        NotRedactedError: The redactions take too long.
     """
     text = _text(body)
-    document = _load(text)
+    text, replaced = redact(text) if redact and text else (text, 0)
+    document, jsonb = _read(text)
     fields = document if isinstance(document, dict) else {}
     in_path = PATH_MODEL.search(path) if len(path) <= LONGEST_PATH else None
     metadata = fields.get("metadata")
     return RequestFacts(
-        body=_body(body, text, _original(document, text)),
+        body=_body(body, text, jsonb, replaced),
         model=_string(fields.get("model")) or (storable_text(in_path[1]) if in_path else None),
-        stream=fields.get("stream") is True or STREAM_PATH.search(path) is not None,
+        stream=fields.get("stream") is True or path.endswith(STREAM_PATH),
         end_user=_string(fields.get("user"))
         or (_string(metadata.get("user_id")) if isinstance(metadata, dict) else None),
     )
 
 
-def parse_response(outcome: str, status: int | None, content_type: str, body: bytes | None) -> ResponseFacts:
+def parse_response(
+    outcome: str, status: int | None, content_type: str, body: bytes | None, redact: Redactor = NO_REDACTIONS
+) -> ResponseFacts:
     """Read a response.
 
     Args:
@@ -122,26 +136,38 @@ def parse_response(outcome: str, status: int | None, content_type: str, body: by
         status: HTTP status, if there was one.
         content_type: The header, or "".
         body: What was answered, decoded; None if it was not kept.
+        redact: What its text is not to have.
+
+    Raises:
+        NotRedactedError: The redactions take too long.
     """
     text = _text(body)
+    kept, replaced = redact(text) if redact and text else (text, 0)
     if content_type.startswith("text/event-stream"):
         events = list(stream.events(text)) if text and len(text) <= LARGEST_READ else []
         document = stream.assemble(events)
         jsonb = _rewrite(document)
         error_fields = next((event for event in events if _error_of(event)), None)
+        if redact and jsonb is not None:
+            jsonb, found = redact(jsonb)
+            if found:  # in the events it may be in pieces
+                kept, replaced = None, found
+                document, jsonb = _read(jsonb)
     else:
-        document = _load(text)
-        jsonb = _original(document, text)
+        text = kept
+        document, jsonb = _read(text)
         error_fields = document if (status or 0) >= 400 else None
     fields = document if isinstance(document, dict) else {}
     error = _error_of(error_fields)
     if error is None and (status or 0) >= 400:
         error = storable_text((text or "")[:LONGEST_ERROR]) or None
+    if redact and error is not None:  # cut off, or of an event, it may match where the body did not
+        error, _ = redact(error)
     if outcome == "completed":
         outcome = _outcome(status or 0, error, error_fields)
     prompt, completion, total = _tokens(fields)
     return ResponseFacts(
-        body=_body(body, text, jsonb),
+        body=_body(body, kept, jsonb, replaced),
         outcome=outcome,
         model=_string(fields.get("model")) or _string(fields.get("modelVersion")),
         prompt_tokens=prompt,
@@ -210,10 +236,30 @@ def _text(body: bytes | None) -> str | None:
         return None
 
 
-def _load(text: str | None) -> Json:
-    """Parse JSON as its specification has it (RFC 8259: no NaN); None if it is not JSON."""
+def _read(text: str | None) -> tuple[Json, str | None]:
+    """Parse JSON as its specification has it (RFC 8259: no NaN), and say what jsonb takes of it.
+
+    Returns:
+        The document, and the text as it was written, for the digits of its numbers, unless something in it may not
+        suit jsonb; None for what there is not.
+    """
     if not text or len(text) > LARGEST_READ:
-        return None
+        return None, None
+    try:
+        document = orjson.loads(text)
+    except orjson.JSONDecodeError:  # no JSON, or one of the texts below
+        document = None
+    tiny = ("e-" in text or "E-" in text) and HUGE_EXPONENT.search(text)
+    if document is not None and not tiny and not ("\\" in text and "\\u0000" in text):
+        return document, text
+    document = _load_exactly(text)
+    if document is None:
+        return None, None
+    return document, _rewrite(document) if "\\u" in text or HUGE_EXPONENT.search(text) else text
+
+
+def _load_exactly(text: str) -> Json:
+    """Parse JSON with what a faster parser refuses: half surrogate pairs, numbers beyond a double's."""
     try:
         return json.loads(text, parse_constant=_refuse_constant)
     except (ValueError, RecursionError):
@@ -224,10 +270,11 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not JSON")
 
 
-def _body(body: bytes | None, text: str | None, document: str | None) -> Body:
+def _body(body: bytes | None, text: str | None, document: str | None, redactions: int) -> Body:
     if document is not None and len(document) > LARGEST_DOCUMENT:
         document = None
-    return Body(document=document, text=text, other=body if body and text is None else None)
+    other = body if body and text is None and not redactions else None
+    return Body(document=document, text=text, other=other, redactions=redactions)
 
 
 def _rewrite(document: Json) -> str | None:
@@ -240,13 +287,6 @@ def _rewrite(document: Json) -> str | None:
     except (ValueError, RecursionError):
         return None
     return None if ESCAPED_NUL.search(written) else written
-
-
-def _original(document: Json, text: str | None) -> str | None:
-    """Keep JSON as it was written, for the digits of its numbers, unless something in it may not suit jsonb."""
-    if document is None or text is None:
-        return None
-    return _rewrite(document) if "\\u" in text or HUGE_EXPONENT.search(text) else text
 
 
 def storable_text(text: str) -> str:

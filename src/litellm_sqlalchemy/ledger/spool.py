@@ -13,21 +13,21 @@ import stat
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 from uuid import UUID
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 BUSY_TIMEOUT_SECONDS = 10
 SPARE_PAGES = 4_096  # of 4 KiB: kept for the next records
 PAGES_AT_ONCE = 1_024
 LARGEST_IDLE_LOG_BYTES = 16 << 20
 SPARE_DISK_BYTES = 32 << 20  # left free by writers, because to delete takes space as well
 PROBE_BYTES = 1 << 20
-SCHEMA = (
+VERSION_1 = (
     """
     CREATE TABLE records (
         sequence INTEGER PRIMARY KEY AUTOINCREMENT,  -- the order of the commits; no number is used twice
-        kind TEXT NOT NULL,                          -- 'request' or 'response'
+        kind TEXT NOT NULL,                          -- 'request', 'response' or 'usage'
         exchange BLOB NOT NULL,                      -- UUIDv7, 16 bytes
         received_at INTEGER NOT NULL,                -- Unix microseconds
         facts TEXT NOT NULL,                         -- JSON: all but the body
@@ -47,6 +47,20 @@ SCHEMA = (
     )
     """,
 )
+VERSION_2 = (
+    """
+    CREATE TABLE open (              -- requests that the drain has handled, and whose responses have not come
+        exchange BLOB PRIMARY KEY,
+        received_at INTEGER NOT NULL,
+        worker TEXT,                 -- who serves it: the name of its lock file; NULL: an older release did not say
+        capture TEXT NOT NULL,       -- what the policies let in of it: 'full', 'metadata' or 'none'
+        facts TEXT NOT NULL          -- JSON: what a response needs of its request
+    ) WITHOUT ROWID
+    """,
+    "CREATE INDEX rejected_kinds ON rejected (kind)",  # to count them without reading them
+)
+VERSIONS = (VERSION_1, VERSION_2)
+"""The statements that lead from each version of the schema to the next."""
 
 INSERT = "INSERT INTO records (kind, exchange, received_at, facts, body) VALUES (?, ?, ?, ?, ?)"
 Row = tuple[str, bytes, int, str, bytes | memoryview | None]
@@ -65,10 +79,10 @@ class SpoolFullError(SpoolError):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Record:
-    """Half of an exchange.
+    """A part of an exchange.
 
     Attributes:
-        kind: Which half.
+        kind: Which part.
         exchange: The exchange's id.
         received_at: When its request arrived, in Unix microseconds.
         facts: JSON of everything but the body.
@@ -82,11 +96,47 @@ class Record:
     body: bytes | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SpooledRecord(Record):
-    """A record with its place in the spool."""
+class SpooledRecord(NamedTuple):
+    """A record as it is in the spool.
+
+    Attributes:
+        sequence: Its place.
+        kind: Which part of the exchange.
+        id: The exchange's: the UUID's bytes.
+        received_at: When its request arrived, in Unix microseconds.
+        facts: JSON of everything but the body.
+        body: The body's bytes; None if it is not kept.
+    """
 
     sequence: int
+    kind: Kind
+    id: bytes
+    received_at: int
+    facts: str
+    body: bytes | None
+
+    @property
+    def exchange(self) -> UUID:
+        """The exchange's id."""
+        return UUID(bytes=self.id)
+
+
+class OpenExchange(NamedTuple):
+    """An exchange whose request the drain has handled, and whose response has not come.
+
+    Attributes:
+        id: The exchange's: the UUID's bytes.
+        received_at: When its request arrived, in Unix microseconds.
+        worker: Name of the lock file of the worker that serves it; None if its release did not say.
+        capture: What the policies let in of it: full, metadata or none.
+        facts: JSON of what its response needs of its request.
+    """
+
+    id: bytes
+    received_at: int
+    worker: str | None
+    capture: str
+    facts: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -95,7 +145,8 @@ class SpoolStatus:
 
     Attributes:
         records: Records that the database does not have yet.
-        oldest_received_at: Unix microseconds of the oldest of them; None if there is none.
+        oldest_received_at: When the exchange began whose record waits longest, in Unix microseconds; None if there
+            is none.
         rejected: Records set aside because PostgreSQL refuses them.
         bytes: Size of the file and its write-ahead log.
     """
@@ -120,7 +171,7 @@ class Spool:
     """
 
     def __init__(self, path: Path, max_bytes: int = 0) -> None:
-        self._path = path
+        self.path = path
         self._log = path.with_name(path.name + "-wal")
         self._max_bytes = max_bytes
         try:
@@ -152,12 +203,13 @@ class Spool:
             version = execute("PRAGMA user_version").fetchone()[0]
             if version > SCHEMA_VERSION:
                 raise SpoolError(
-                    f"spool {self._path} has schema version {version}, this release knows {SCHEMA_VERSION}: "
+                    f"spool {self.path} has schema version {version}, this release knows {SCHEMA_VERSION}: "
                     "let the newer release's drain empty it first (litellm-sqlalchemy status)"
                 )
-            if version == 0:
-                for statement in SCHEMA:
+            for statements in VERSIONS[version:]:
+                for statement in statements:
                     execute(statement)
+            if version < SCHEMA_VERSION:
                 execute(f"PRAGMA user_version = {SCHEMA_VERSION}")
 
     @contextlib.contextmanager
@@ -208,10 +260,10 @@ class Spool:
             if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
                 self._check_disk(0)
                 raise SpoolFullError(
-                    f"the spool {self._path} is full: {self._max_bytes} bytes are its limit (LEDGER_SPOOL_MAX_BYTES); "
+                    f"the spool {self.path} is full: {self._max_bytes} bytes are its limit (LEDGER_SPOOL_MAX_BYTES); "
                     "there is room again when the drain has stored some of it in the database"
                 ) from error
-            raise SpoolError(f"cannot write to the spool {self._path}: {error}") from error
+            raise SpoolError(f"cannot write to the spool {self.path}: {error}") from error
 
     def _probe(self) -> None:
         """Write what leaves nothing behind, and fails if a record would find no room."""
@@ -223,12 +275,12 @@ class Spool:
 
     def _check_disk(self, size: int) -> None:
         """Refuse to fill the disk, before SQLite finds it full: twice the size, for the log and for the file."""
-        directory = next(parent for parent in self._path.parents if os.access(parent, os.F_OK))
+        directory = next(parent for parent in self.path.parents if os.access(parent, os.F_OK))
         disk = os.statvfs(directory)
         free = disk.f_bavail * disk.f_frsize
         if free < SPARE_DISK_BYTES + 2 * size:
             raise SpoolFullError(
-                f"the disk of the spool {self._path} is full: {free} bytes are free, and {SPARE_DISK_BYTES} are kept "
+                f"the disk of the spool {self.path} is full: {free} bytes are free, and {SPARE_DISK_BYTES} are kept "
                 "for the drain's work; make room on it"
             )
 
@@ -240,58 +292,97 @@ class Spool:
             self._connection.execute(f"PRAGMA max_page_count = {pages}")
             self._pages = pages
 
-    def read(self, most_records: int, most_bytes: int) -> list[SpooledRecord]:
+    def read(self, most_records: int, most_bytes: int, *, after: int = 0) -> list[SpooledRecord]:
         """Read the oldest records.
 
         Args:
             most_records: At most so many.
             most_bytes: Stop after so many bytes of bodies; at least one record is read.
+            after: Only what comes after this place.
         """
         batch: list[SpooledRecord] = []
         size = 0
         cursor = self._connection.execute(
-            "SELECT sequence, kind, exchange, received_at, facts, body FROM records ORDER BY sequence LIMIT ?",
-            (most_records,),
+            "SELECT sequence, kind, exchange, received_at, facts, body FROM records WHERE sequence > ? "
+            "ORDER BY sequence LIMIT ?",
+            (after, most_records),
         )
         with contextlib.closing(cursor):
-            for sequence, kind, exchange, received_at, facts, body in cursor:
-                record = SpooledRecord(
-                    sequence=sequence,
-                    kind=kind,
-                    exchange=UUID(bytes=exchange),
-                    received_at=received_at,
-                    facts=facts,
-                    body=body,
-                )
+            for record in map(SpooledRecord._make, cursor):
                 batch.append(record)
-                size += len(body or b"")
+                size += len(record.body or b"")
                 if size >= most_bytes:
                     break
         return batch
 
-    def delete(self, sequences: Iterable[int]) -> None:
-        """Forget records that the database has.
+    def last_sequence(self) -> int:
+        """Give the place of the newest record; 0 if there is none."""
+        last: int | None = self._connection.execute("SELECT max(sequence) FROM records").fetchone()[0]
+        return last or 0
+
+    def settle(
+        self,
+        last: int,
+        *,
+        rejected: Iterable[tuple[int, str]] = (),
+        opened: Iterable[OpenExchange] = (),
+        closed: Iterable[bytes] = (),
+    ) -> None:
+        """Forget records that have been handled, all of them up to a place, in one transaction.
 
         Args:
-            sequences: Their places in the spool.
+            last: That place.
+            rejected: Of these, the places of those that PostgreSQL refuses, with what it said: they are set aside, so
+                that they do not stand in the way of the others.
+            opened: Exchanges whose requests were among them, and whose responses have not come.
+            closed: Ids of exchanges that are open no longer.
         """
         with self._transaction():
-            self._connection.executemany("DELETE FROM records WHERE sequence = ?", [(s,) for s in sequences])
-
-    def reject(self, sequence: int, reason: str) -> None:
-        """Set a record aside that PostgreSQL refuses, so that it does not stand in the way of the others.
-
-        Args:
-            sequence: Its place in the spool.
-            reason: What PostgreSQL said.
-        """
-        with self._transaction():
-            self._connection.execute(
+            self._connection.executemany(
                 "INSERT INTO rejected (sequence, kind, exchange, received_at, facts, body, reason) "
                 "SELECT sequence, kind, exchange, received_at, facts, body, ? FROM records WHERE sequence = ?",
-                (reason, sequence),
+                [(reason, sequence) for sequence, reason in rejected],
             )
-            self._connection.execute("DELETE FROM records WHERE sequence = ?", (sequence,))
+            self._connection.execute("DELETE FROM records WHERE sequence <= ?", (last,))
+            self._connection.executemany("INSERT OR REPLACE INTO open VALUES (?, ?, ?, ?, ?)", opened)
+            self._connection.executemany("DELETE FROM open WHERE exchange = ?", [(exchange,) for exchange in closed])
+
+    def open_exchanges(self) -> dict[bytes, OpenExchange]:
+        """Give the exchanges whose responses have not come, by their ids."""
+        rows = self._connection.execute("SELECT exchange, received_at, worker, capture, facts FROM open")
+        return {row[0]: OpenExchange._make(row) for row in rows}
+
+    def replay(self) -> range:
+        """Put what was set aside back among the records, behind the others, for the drain to try again.
+
+        Returns:
+            The places that they have now.
+        """
+        with self._transaction():
+            before = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'records'").fetchone()
+            moved = self._connection.execute(
+                "INSERT INTO records (kind, exchange, received_at, facts, body) "
+                "SELECT kind, exchange, received_at, facts, body FROM rejected ORDER BY sequence"
+            ).rowcount
+            self._connection.execute("DELETE FROM rejected")
+        first = (before[0] if before else 0) + 1
+        return range(first, first + moved)
+
+    def outcome(self, places: range) -> tuple[int, int]:
+        """Say what has become of records.
+
+        Args:
+            places: Where they were.
+
+        Returns:
+            How many of them still wait, and how many are set aside.
+        """
+        if not places:
+            return 0, 0
+        limits = (places[0], places[-1])
+        waiting = self._connection.execute("SELECT count(*) FROM records WHERE sequence BETWEEN ? AND ?", limits)
+        rejected = self._connection.execute("SELECT count(*) FROM rejected WHERE sequence BETWEEN ? AND ?", limits)
+        return waiting.fetchone()[0], rejected.fetchone()[0]
 
     def shrink(self) -> None:
         """Give some of a drained backlog's space back to the file system; some, because writers wait meanwhile."""
@@ -301,9 +392,14 @@ class Spool:
 
     def status(self) -> SpoolStatus:
         """Count what waits."""
-        records, oldest = self._connection.execute("SELECT count(*), min(received_at) FROM records").fetchone()
+        # Places are given without gaps, and left from the first on: to count a backlog would be to read all of it.
+        records, oldest = self._connection.execute(
+            "SELECT coalesce(last.sequence - first.sequence + 1, 0), first.received_at "
+            "FROM (SELECT max(sequence) AS sequence FROM records) AS last LEFT JOIN "
+            "(SELECT sequence, received_at FROM records ORDER BY sequence LIMIT 1) AS first"
+        ).fetchone()
         rejected = self._connection.execute("SELECT count(*) FROM rejected").fetchone()[0]
-        files = (self._path, self._log)
+        files = (self.path, self._log)
         size = sum(file.stat().st_size for file in files if file.exists())
         return SpoolStatus(records=records, oldest_received_at=oldest, rejected=rejected, bytes=size)
 

@@ -8,6 +8,8 @@ import json
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+import orjson
+
 Json = Any
 Fields = dict[str, Json]
 
@@ -23,13 +25,23 @@ def events(text: str) -> Iterator[Fields]:
         if line.startswith("data:"):
             data.append(line[5:].removeprefix(" "))
         elif not line and data:
-            try:
-                event = json.loads("\n".join(data))
-            except (ValueError, RecursionError):  # [DONE] is one of those
-                event = None
+            event = _load("\n".join(data))
             data = []
             if isinstance(event, dict):
                 yield event
+
+
+def _load(text: str) -> Json:
+    if text == "[DONE]":
+        return None
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError:
+        pass
+    try:  # half a surrogate pair, the other half of which is in the next event
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        return None
 
 
 def assemble(stream: Sequence[Fields]) -> Fields | None:
