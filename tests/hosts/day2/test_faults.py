@@ -1,6 +1,5 @@
 """Under load, what was answered is in the tables, whatever is killed: the short form of `make drill-ledger`."""
 
-import functools
 import json
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from tests.hosts.lab import Lab
 
 FAULTS: dict[str, faults.Fault] = {
     **{name: faults.FAULTS[name] for name in ("kill-worker", "kill-drain", "kill-backend", "disk-full-database")},
-    "stop-database": functools.partial(faults.stopped, seconds=faults.SHORT_SECONDS),
+    "stop-database": faults.stop_database_shortly,
     "disk-full-spool": faults.FAULTS["disk-full-spool"],
 }
 

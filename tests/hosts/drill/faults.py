@@ -1,4 +1,7 @@
-"""What can go wrong, done to a lab: each function brings one fault, and takes away what does not end by itself."""
+"""What can go wrong, done to a lab: each function brings one fault, and takes away what does not end by itself.
+
+Beside the lab it gets a function that waits until clients are answered again, as they are when it begins.
+"""
 
 import contextlib
 import re
@@ -21,7 +24,8 @@ PSQL = "runuser --user postgres -- env PGOPTIONS='-c default_transaction_read_on
 WORKERS = "pgrep --parent $(systemctl show --property=MainPID --value litellm.service) --full spawn_main"
 FILL = "dd if=/dev/zero of={0}/filler bs=4k 2>/dev/null || df {0} | grep --silent 100%"
 
-Fault = Callable[[Lab], None]
+Answered = Callable[[], None]
+Fault = Callable[[Lab, Answered], None]
 FAULTS: dict[str, Fault] = {}
 
 
@@ -30,10 +34,10 @@ def _fault(function: Fault) -> Fault:
     return function
 
 
-def _repeatedly(kill: Callable[[], None]) -> None:
+def _repeatedly(kill: Callable[[], object], answered: Answered) -> None:
     for _ in range(KILLS):
         kill()
-        time.sleep(SHORT_SECONDS / KILLS)  # so that calls are in flight again
+        answered()
 
 
 def _sql(lab: Lab, statements: str, **variables: str) -> str:
@@ -54,42 +58,41 @@ def _role(lab: Lab) -> str:
 
 
 @_fault
-def nothing(lab: Lab) -> None:
+def nothing(_: Lab, answered: Answered) -> None:
     """No fault: what the load alone does."""
-    assert lab
-    time.sleep(SHORT_SECONDS)
+    answered()
 
 
 @_fault
-def kill_worker(lab: Lab) -> None:
+def kill_worker(lab: Lab, answered: Answered) -> None:
     """kill -9 of a gateway's worker, three times."""
 
     def kill() -> None:
         pids = eventually(lambda: found if len(found := _workers(lab)) > 1 else None)
         lab.script("gateway", f"kill -KILL {pids[0]}")
 
-    _repeatedly(kill)
+    _repeatedly(kill, answered)
 
 
 @_fault
-def kill_writer(lab: Lab) -> None:
+def kill_writer(lab: Lab, answered: Answered) -> None:
     """kill -9 of a worker's child that writes the spool, three times."""
 
     def kill() -> None:
         pids = eventually(lambda: lab.script("gateway", f"pgrep --parent $({WORKERS} | paste -sd,) || true").split())
         lab.script("gateway", f"kill -KILL {pids[0]}")
 
-    _repeatedly(kill)
+    _repeatedly(kill, answered)
 
 
 @_fault
-def kill_master(lab: Lab) -> None:
+def kill_master(lab: Lab, _: Answered) -> None:
     """kill -9 of uvicorn's supervisor; systemd kills the rest, and starts all anew."""
     lab.script("gateway", "systemctl kill --kill-whom=main --signal=KILL litellm.service")
 
 
 @_fault
-def kill_drain(lab: Lab) -> None:
+def kill_drain(lab: Lab, answered: Answered) -> None:
     """kill -9 of the drain, three times."""
 
     def kill() -> None:
@@ -99,11 +102,11 @@ def kill_drain(lab: Lab) -> None:
             "systemctl kill --signal=KILL ledger-drain.service",
         )
 
-    _repeatedly(kill)
+    _repeatedly(kill, answered)
 
 
 @_fault
-def kill_backend(lab: Lab) -> None:
+def kill_backend(lab: Lab, answered: Answered) -> None:
     """kill -9 of the PostgreSQL backend that serves the drain, three times; all of PostgreSQL recovers from a crash."""
     which = "SELECT pid FROM pg_stat_activity WHERE application_name = 'ledger-drain'"
 
@@ -113,11 +116,11 @@ def kill_backend(lab: Lab) -> None:
         except subprocess.CalledProcessError:  # it still recovers from the kill before
             return []
 
-    _repeatedly(lambda: _discard(lab.script("database", f"kill -KILL {eventually(pids)[0]}")))
+    _repeatedly(lambda: lab.script("database", f"kill -KILL {eventually(pids)[0]}"), answered)
 
 
 @_fault
-def kill_postmaster(lab: Lab) -> None:
+def kill_postmaster(lab: Lab, _: Answered) -> None:
     """kill -9 of PostgreSQL's first process, and a start 10 seconds later."""
     lab.script("database", f"kill -KILL $(head --lines=1 {DATA}/postmaster.pid)")
     time.sleep(SHORT_SECONDS)
@@ -125,27 +128,31 @@ def kill_postmaster(lab: Lab) -> None:
 
 
 @_fault
-def restart_units(lab: Lab) -> None:
+def restart_units(lab: Lab, _: Answered) -> None:
     """A restart of each unit, all in a row."""
     lab.script("gateway", "systemctl restart ledger-drain litellm")
     lab.script("database", f"systemctl restart {POSTGRESQL}")
 
 
 @_fault
-def stop_database(lab: Lab) -> None:
+def stop_database(lab: Lab, _: Answered) -> None:
     """PostgreSQL is stopped for a minute."""
-    stopped(lab, LONG_SECONDS)
+    _stop_postgresql(lab, LONG_SECONDS)
 
 
-def stopped(lab: Lab, seconds: float) -> None:
-    """Stop PostgreSQL for some seconds."""
+def stop_database_shortly(lab: Lab, _: Answered) -> None:
+    """PostgreSQL is stopped for some seconds."""
+    _stop_postgresql(lab, SHORT_SECONDS)
+
+
+def _stop_postgresql(lab: Lab, seconds: float) -> None:
     lab.script("database", f"systemctl stop {POSTGRESQL}")
     time.sleep(seconds)
     _start_postgresql(lab)
 
 
 @_fault
-def read_only(lab: Lab) -> None:
+def read_only(lab: Lab, _: Answered) -> None:
     """The database takes no writes."""
     _sql(lab, "ALTER SYSTEM SET default_transaction_read_only = on;\nSELECT pg_reload_conf();")
     time.sleep(SHORT_SECONDS)
@@ -153,7 +160,7 @@ def read_only(lab: Lab) -> None:
 
 
 @_fault
-def wrong_password(lab: Lab) -> None:
+def wrong_password(lab: Lab, _: Answered) -> None:
     """The drain's password is wrong."""
     role = _role(lab)
     right = _sql(lab, "SELECT rolpassword FROM pg_authid WHERE rolname = :'role'", role=role)
@@ -164,14 +171,14 @@ def wrong_password(lab: Lab) -> None:
 
 
 @_fault
-def partition(lab: Lab) -> None:
+def partition(lab: Lab, _: Answered) -> None:
     """What lies between the gateway and the database host drops every packet."""
     with lab.partition():
         time.sleep(SHORT_SECONDS)
 
 
 @_fault
-def link_down(lab: Lab) -> None:
+def link_down(lab: Lab, _: Answered) -> None:
     """The database host's link is down."""
     link = ("ip", "link", "set", "vb-database-1")
     subprocess.run(lab.on_network(*link, "down"), check=True)
@@ -180,7 +187,7 @@ def link_down(lab: Lab) -> None:
 
 
 @_fault
-def reject(lab: Lab) -> None:
+def reject(lab: Lab, _: Answered) -> None:
     """A firewall resets every connection to the database."""
     lab.script(
         "gateway",
@@ -195,14 +202,14 @@ def reject(lab: Lab) -> None:
 
 
 @_fault
-def power_cut_gateway(lab: Lab) -> None:
+def power_cut_gateway(lab: Lab, _: Answered) -> None:
     """The gateway host's power is cut."""
     lab.act("power_cut", "gateway")
     lab.act("start", "gateway")
 
 
 @_fault
-def power_cut_database(lab: Lab) -> None:
+def power_cut_database(lab: Lab, _: Answered) -> None:
     """The database host's power is cut."""
     lab.act("power_cut", "database")
     time.sleep(SHORT_SECONDS)
@@ -210,7 +217,7 @@ def power_cut_database(lab: Lab) -> None:
 
 
 @_fault
-def reboot(lab: Lab) -> None:
+def reboot(lab: Lab, _: Answered) -> None:
     """Both hosts are rebooted at once."""
     hosts = ("gateway", "database")
     before = {host: _boot(lab, host) for host in hosts}
@@ -222,24 +229,25 @@ def reboot(lab: Lab) -> None:
 
 
 @_fault
-def disk_full_database(lab: Lab) -> None:
+def disk_full_database(lab: Lab, answered: Answered) -> None:
     """The disk of PostgreSQL's data is full."""
     with _small_disk(lab, "database", DATA, POSTGRESQL, spare_mb=128):
         lab.script("database", FILL.format(DATA))
         time.sleep(SHORT_SECONDS * 2)  # PostgreSQL has some pages at hand
         lab.script("database", f"rm {DATA}/filler")
         _start_postgresql(lab)
-        time.sleep(SHORT_SECONDS)
+        answered()
 
 
 @_fault
-def disk_full_spool(lab: Lab) -> None:
+def disk_full_spool(lab: Lab, answered: Answered) -> None:
     """The disk of the gateway's spool is full: what can't be recorded is refused."""
     with _small_disk(lab, "gateway", SPOOL, "litellm.service ledger-drain.service", spare_mb=64):
+        answered()
         lab.script("gateway", FILL.format(SPOOL))
         time.sleep(SHORT_SECONDS)
         lab.script("gateway", f"rm {SPOOL}/filler")
-        time.sleep(SHORT_SECONDS)
+        answered()
 
 
 @contextmanager
@@ -284,7 +292,3 @@ def _boot(lab: Lab, host: str) -> str:
         return lab.script(host, "cat /proc/sys/kernel/random/boot_id")
     except subprocess.CalledProcessError:
         return ""
-
-
-def _discard(_: object) -> None:
-    return
