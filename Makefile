@@ -1,6 +1,6 @@
 # The commands of this repository. Each calls something that can be called by hand.
 .DEFAULT_GOAL := help
-.PHONY: help up down verify test test-default test-packages test-python test-readme drill-ledger lint docs ssh key lock
+.PHONY: help up down verify test test-default test-packages test-python test-readme bench drill-ledger lint docs ssh key lock
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 INVENTORY ?= inventory/lab
@@ -29,6 +29,9 @@ test-python:
 
 test-readme:
 	@pytest tests/readme
+
+bench:  ## what the ledger costs, into FINDINGS.md: make bench QUICK=1 PARTS="gateway drain memory queries"
+	@python -m tests.bench $(PARTS) $(if $(QUICK),--quick)
 
 drill-ledger:  ## break a lab in every way under load, and count what the ledger lost
 	@scripts/drill-ledger

@@ -1,0 +1,214 @@
+"""The gateways that are compared: the same LiteLLM, with the same configuration and upstream, started in four ways."""
+
+import asyncio
+import contextlib
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import jinja2
+import yaml
+
+from tests.bench import load, processes
+from tests.fix_postgres import APPLICATION_PASSWORD, OWNER_PASSWORD, Database
+from tests.ports import free_port
+
+HERE = Path(__file__).parents[2]
+UNIT = (HERE / "roles/litellm_gateway/templates/litellm.service.j2").read_text()
+KEY = "sk-the-master-key-of-the-benchmark"
+STOP_SECONDS = 60
+
+Kind = Literal["ledger", "none", "orm", "stock", "recorded", "bare"]
+KINDS: tuple[Kind, ...] = ("ledger", "none", "orm", "stock")
+SMALL: tuple[Kind, ...] = ("recorded", "bare")
+APPLICATIONS: dict[Kind, str] = {
+    "ledger": "litellm_sqlalchemy.gateway:app",
+    "none": "litellm.proxy.proxy_server:app",
+    "orm": "litellm.proxy.proxy_server:app",
+    "recorded": "tests.bench.small_app:recorded",
+    "bare": "tests.bench.small_app:bare",
+}
+MEANING: dict[Kind, str] = {
+    "ledger": "as role litellm_gateway deploys it: its unit's command line and variables",
+    "none": "the same command line and variables, for LiteLLM's own application",
+    "orm": "as without, and LiteLLM's success callback opens a session of SQLAlchemy's ORM, adds a row, commits",
+    "stock": "`litellm --config … --num_workers N`, where httptools is not installed",
+}
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """A running gateway.
+
+    Attributes:
+        kind: Which of the four.
+        port: Where it listens on loopback.
+        worker_pids: Its workers; what they started is below them.
+        pid: The process that was started, which is the worker itself if there is one.
+    """
+
+    kind: Kind
+    port: int
+    pid: int
+    worker_pids: list[int]
+
+    async def connect(self, connections: int) -> list[load.Connection]:
+        """Open connections, as many to each worker: those of the others cannot accept meanwhile."""
+        opened: list[load.Connection] = []
+        for number, worker in enumerate(self.worker_pids):
+            others = [pid for pid in self.worker_pids if pid != worker]
+            share = connections // len(self.worker_pids) + (number < connections % len(self.worker_pids))
+            try:
+                for other in others:
+                    os.kill(other, signal.SIGSTOP)
+                opened += await asyncio.gather(*(self._connect() for _ in range(share)))
+            finally:
+                for other in others:
+                    os.kill(other, signal.SIGCONT)
+        return opened
+
+    async def _connect(self) -> load.Connection:
+        connection = await load.connect(self.port)
+        await connection.ask(b"GET /health/liveliness HTTP/1.1\r\nhost: gateway\r\n\r\n")
+        return connection
+
+
+def unit_command(application: str, port: int, workers: int) -> list[str]:
+    """Give the unit's own command line, for this application, with this machine's Python."""
+    (line,) = re.findall(r"^ExecStart=(.*)$", UNIT, re.MULTILINE)
+    words = (
+        jinja2.Template(line)
+        .render(
+            litellm_gateway_host="127.0.0.1",
+            litellm_gateway_port=port,
+            litellm_gateway_workers=workers,
+            litellm_gateway_stop_timeout=STOP_SECONDS,
+        )
+        .split()
+    )
+    return [sys.executable, "-m", "uvicorn", application, *words[2:]]
+
+
+def unit_environment() -> dict[str, str]:
+    """Give the variables that the unit sets for LiteLLM."""
+    return dict(re.findall(r"^Environment=(LITELLM_\w+)=(.*)$", UNIT, re.MULTILINE))
+
+
+def configuration(upstream: int, *, callbacks: list[str]) -> str:
+    """Write LiteLLM's configuration: one model, of which LiteLLM knows the price."""
+    parameters = {"model": "openai/gpt-4o-mini", "api_base": f"http://127.0.0.1:{upstream}/v1", "api_key": "sk-none"}
+    return yaml.safe_dump(
+        {
+            "model_list": [{"model_name": "bench", "litellm_params": parameters}],
+            "litellm_settings": {"telemetry": False, "request_timeout": 600, "callbacks": callbacks},
+            "general_settings": {"master_key": "os.environ/LITELLM_MASTER_KEY"},
+        }
+    )
+
+
+class Workplace:
+    """The files and addresses that the gateways of a run have in common.
+
+    Args:
+        directory: A directory on the disk that is to be measured.
+        database: Where the ledger's rows, and those of the usual design, go.
+        upstream: Port of the scripted model.
+    """
+
+    def __init__(self, directory: Path, database: Database, upstream: int) -> None:
+        self.directory = directory
+        self.database = database
+        self.spool = directory / "spool" / "spool.sqlite3"
+        self._configurations = {kind: directory / f"config-{kind}.yaml" for kind in (*KINDS, *SMALL)}
+        for kind, file in self._configurations.items():
+            callbacks = ["tests.bench.orm_callback.logger"] if kind == "orm" else []
+            file.write_text(configuration(upstream, callbacks=callbacks))
+        self._credentials = directory / "credentials"
+        self._credentials.mkdir()
+        (self._credentials / "ledger_database_password").write_text(APPLICATION_PASSWORD)
+        (directory / "metrics").mkdir()
+        # To "import httptools" fails, as where nobody has installed it: LiteLLM's own dependencies have it not.
+        (directory / "stock").mkdir()
+        (directory / "stock" / "httptools.py").write_text("raise ImportError\n")
+
+    def ledger_environment(self) -> dict[str, str]:
+        """Give the settings of the ledger's parts."""
+        return {
+            "LEDGER_SPOOL_PATH": str(self.spool),
+            "LEDGER_METRICS_DIRECTORY": str(self.directory / "metrics"),
+            "LEDGER_METRICS_PORT": str(free_port()),
+            **self.database.environment(),
+        }
+
+    def _environment(self, kind: Kind) -> dict[str, str]:
+        server = self.database.cluster
+        environment = {
+            "PATH": os.environ["PATH"],
+            "HOME": str(self.directory),
+            "LITELLM_MASTER_KEY": KEY,
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # stock, too: else it waits for the internet at start
+        }
+        if kind == "stock":
+            return {**environment, "PYTHONPATH": str(self.directory / "stock")}
+        return {
+            **environment,
+            **unit_environment(),
+            **self.ledger_environment(),
+            "CONFIG_FILE_PATH": str(self._configurations[kind]),
+            "PYTHONPATH": str(HERE),
+            "BENCH_ORM_URL": f"postgresql+psycopg2://litellm_owner:{OWNER_PASSWORD}@{server.host}:{server.port}"
+            f"/{self.database.name}",
+        }
+
+    def _command(self, kind: Kind, port: int, workers: int) -> list[str]:
+        if kind == "stock":
+            program = str(Path(sys.executable).with_name("litellm"))
+            return [
+                *(sys.executable, program, "--config", str(self._configurations[kind])),
+                *("--host", "127.0.0.1", "--port", str(port), "--num_workers", str(workers)),
+                *("--timeout_worker_healthcheck", "60"),  # seconds: else a busy machine never has all of them
+            ]
+        return unit_command(APPLICATIONS[kind], port, workers)
+
+    @contextlib.contextmanager
+    def gateways(self, kinds: tuple[Kind, ...], workers: int) -> Iterator[dict[Kind, Gateway]]:
+        """Run gateways at the same time, one of each kind; all workers are up."""
+        with contextlib.ExitStack() as stack:
+            found: dict[Kind, Gateway] = {}
+            for kind in kinds:  # one after the other: uvicorn kills workers that take too long to start
+                port, log = free_port(), self.directory / f"{kind}-{workers}.log"
+                command, environment = self._command(kind, port, workers), self._environment(kind)
+                process = stack.enter_context(processes.running(command, environment, log))
+                processes.wait_for_lines(log, "Application startup complete", workers, process)
+                found[kind] = Gateway(kind, port, process.pid, processes.workers(process.pid))
+            yield found
+
+    @contextlib.contextmanager
+    def drain(self) -> Iterator[int]:
+        """Run the drain as its unit does; gives its pid."""
+        environment = {
+            "PATH": os.environ["PATH"],
+            "CREDENTIALS_DIRECTORY": str(self._credentials),
+            **self.ledger_environment(),
+        }
+        command = [sys.executable, "-m", "litellm_sqlalchemy.cli", "drain"]
+        log = self.directory / "drain.log"
+        with processes.running(command, environment, log) as process:
+            processes.wait_for_lines(log, "action=started", 1, process)
+            yield process.pid
+
+
+@contextlib.contextmanager
+def scripted_upstream(directory: Path) -> Iterator[int]:
+    """Run the scripted model; gives its port."""
+    port = free_port()
+    command = [sys.executable, "-m", "tests.bench.upstream", str(port)]
+    environment = {"PATH": os.environ["PATH"], "PYTHONPATH": str(HERE)}
+    with processes.running(command, environment, directory / "upstream.log") as process:
+        processes.wait_for_port(port, process)
+        yield port
