@@ -1,6 +1,6 @@
 """An application that costs next to nothing, bare and behind the ledger: what is between them is the ledger's alone."""
 
-from litellm_sqlalchemy.ledger.capture import Ledger, Receive, Scope, Send
+from litellm_sqlalchemy.ledger.asgi import Ledger, Receive, Scope, Send
 from litellm_sqlalchemy.settings import CaptureSettings, load
 from tests.bench.upstream import BODY
 
