@@ -17,8 +17,10 @@ from sqlalchemy import Engine, text
 from sqlalchemy.exc import DBAPIError
 
 from litellm_sqlalchemy import database
-from litellm_sqlalchemy.ledger import locks
+from litellm_sqlalchemy.ledger import exporter, locks
 from litellm_sqlalchemy.ledger.drain import Drain
+from litellm_sqlalchemy.ledger.exporter import DrainMetrics
+from litellm_sqlalchemy.ledger.metrics import Metrics
 from litellm_sqlalchemy.ledger.policy import Redactor
 from litellm_sqlalchemy.ledger.rows import RowMaker
 from litellm_sqlalchemy.ledger.spool import Spool, SpoolError
@@ -48,10 +50,13 @@ def drain() -> None:
         batch_records=settings.batch_records,
         batch_bytes=settings.batch_bytes,
         rows=RowMaker(settings.policies, Redactor(settings.redactions)),
+        metrics=DrainMetrics(Metrics(settings.metrics_directory), settings.spool_max_bytes, settings.spool_alarm_ratio),
     )
     # Signals are waited for, not handled: a handler that sets an event may find its lock held by what it interrupts.
     stopping = {signal.SIGTERM, signal.SIGINT}
-    signal.pthread_sigmask(signal.SIG_BLOCK, stopping)
+    signal.pthread_sigmask(signal.SIG_BLOCK, stopping)  # before there are threads: they take it over
+    if settings.metrics_directory is not None and settings.metrics_port:
+        exporter.serve(settings.metrics_directory, settings.metrics_port)
     with ThreadPoolExecutor(max_workers=1) as pool:
         running = pool.submit(service.run)
         running.add_done_callback(lambda _: os.kill(os.getpid(), signal.SIGTERM))

@@ -21,6 +21,7 @@ from sqlalchemy import Engine
 from litellm_sqlalchemy import systemd
 from litellm_sqlalchemy.database import ERRORS, one_line, sqlstate
 from litellm_sqlalchemy.ledger import locks
+from litellm_sqlalchemy.ledger.exporter import DrainMetrics
 from litellm_sqlalchemy.ledger.policy import Capture
 from litellm_sqlalchemy.ledger.rows import Row, RowMaker, interrupted
 from litellm_sqlalchemy.ledger.spool import Kind, OpenExchange, Spool, SpooledRecord
@@ -65,6 +66,7 @@ class _Batch:
     rejected: list[tuple[SpooledRecord | _Item, str]] = field(default_factory=list)
     opened: dict[bytes, OpenExchange] = field(default_factory=dict)
     closed: list[bytes] = field(default_factory=list)
+    stored: dict[Kind, int] = field(default_factory=dict)  # rows
     seen: set[tuple[Kind, bytes]] = field(default_factory=set)  # of an exchange's responses and usages the first counts
 
 
@@ -77,24 +79,31 @@ class Drain:
         batch_records: Most records in one transaction.
         batch_bytes: Bytes of bodies after which a batch is closed.
         rows: Makes rows of records, by the policies and redactions.
+        metrics: Where it says how it is.
     """
 
     def __init__(
-        self, spool: Spool, engine: Engine, *, batch_records: int, batch_bytes: int, rows: RowMaker | None = None
+        self,
+        spool: Spool,
+        engine: Engine,
+        *,
+        batch_records: int,
+        batch_bytes: int,
+        rows: RowMaker | None = None,
+        metrics: DrainMetrics | None = None,
     ) -> None:
         self._spool = spool
+        spool.relax()
         self._store = Store(engine)
         self._batch_records = batch_records
         self._batch_bytes = batch_bytes
         self._rows = rows or RowMaker()
+        self._metrics = metrics or DrainMetrics()
         self._stop = threading.Event()
         self._certain = False  # that no row of the next batch is stored already
         self._alive_at = 0.0
         self._looked_at = 0.0
-        self.waiting = False
-        """Whether the database takes no rows at the moment."""
-        self.stored: dict[Kind, int] = dict.fromkeys(TABLES, 0)
-        """Rows stored since the start."""
+        self._waiting = False  # for the database to take rows again
         self._read_again()
 
     def _read_again(self) -> None:
@@ -124,7 +133,7 @@ class Drain:
                 except ERRORS as error:
                     if self._stop.is_set():
                         break
-                    self.waiting = True
+                    self._waiting = True
                     log.warning("action=waiting sqlstate=%s reason=%s", sqlstate(error) or "none", one_line(error))
                     self._stop.wait(pause * random.uniform(0.5, 1))  # noqa: S311 - jitter, no secret
                     pause = min(pause * 2, LONGEST_PAUSE_SECONDS)
@@ -185,6 +194,9 @@ class Drain:
         if (now := time.monotonic()) > self._alive_at:
             self._alive_at = now + ALIVE_SECONDS
             systemd.notify("WATCHDOG=1")
+            status = self._spool.status()
+            age = 0.0 if status.oldest_received_at is None else time.time() - status.oldest_received_at / 1e6
+            self._metrics.show(status, age, waiting=self._waiting)
 
     # --- a batch is made ready ---
 
@@ -198,6 +210,7 @@ class Drain:
         batch = _Batch(last=self._read)
         close_at = time.monotonic() + BATCH_SECONDS
         for record in records:
+            self._alive()
             self._take(record, batch)
             batch.last = record.sequence
             batch.handled += 1
@@ -299,7 +312,7 @@ class Drain:
     def _move_items(self, items: Sequence[_Item], batch: _Batch) -> None:
         """Store rows; if PostgreSQL refuses one of them, halve them until that one is alone."""
         try:
-            self._add(items)
+            self._add(items, batch)
         except ERRORS as error:
             if not _is_about_a_row(error):
                 raise
@@ -313,20 +326,20 @@ class Drain:
                 self._move_items(items[:middle], batch)
                 self._move_items(items[middle:], batch)
 
-    def _add(self, items: Sequence[_Item]) -> None:
+    def _add(self, items: Sequence[_Item], batch: _Batch) -> None:
         rows: dict[Kind, list[bytes]] = {}
         for item in items:
             rows.setdefault(item.kind, []).append(item.packed)
         if rows:
             self._store.add(rows, may_be_there=not self._certain)
         for kind, added in rows.items():
-            self.stored[kind] += len(added)
+            batch.stored[kind] = batch.stored.get(kind, 0) + len(added)
 
     def _move_refused(self, item: _Item, batch: _Batch) -> None:
         """Store a row without its jsonb, which is the part that can be refused; else set its record aside."""
         item.packed = packed(item.kind, {**item.row, "body": None})
         try:
-            self._add([item])
+            self._add([item], batch)
         except ERRORS as error:
             if not _is_about_a_row(error):
                 raise
@@ -348,8 +361,10 @@ class Drain:
             closed=batch.closed,
         )
         self._settled = batch.last
-        if self.waiting:
-            self.waiting = False
+        for kind, rows in batch.stored.items():
+            self._metrics.count(TABLES[kind].name, rows)
+        if self._waiting:
+            self._waiting = False
             log.info("action=resumed")
 
 

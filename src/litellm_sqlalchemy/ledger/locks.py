@@ -1,15 +1,12 @@
 """Files whose lock says that a process lives: the kernel gives a lock up with its holder, however that ends."""
 
-import contextlib
 import fcntl
 import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
-WORKERS = "workers"  # beside the spool's file: a file of each worker of the gateway
+WORKERS = "workers"  # beside the spool's file: a file of each worker of the gateway, locked when it gets its name
 DRAIN = "drain.lock"  # beside the spool's file
-YOUNGEST_SECONDS = 60  # a younger file may be one that its worker has made and not locked yet
 
 
 def take(path: Path) -> int | None:
@@ -55,7 +52,4 @@ def free_files(directory: Path) -> Iterator[Path]:
     Args:
         directory: It need not be there.
     """
-    for path in directory.glob("*.lock"):
-        with contextlib.suppress(FileNotFoundError):
-            if time.time() - path.stat().st_mtime > YOUNGEST_SECONDS and is_free(path):
-                yield path
+    return (path for path in directory.glob("*.lock") if is_free(path))

@@ -292,6 +292,10 @@ class Spool:
             self._connection.execute(f"PRAGMA max_page_count = {pages}")
             self._pages = pages
 
+    def relax(self) -> None:
+        """Do not wait for the disk from now on: after a power cut, what was settled last is there once more."""
+        self._connection.execute("PRAGMA synchronous = NORMAL")
+
     def read(self, most_records: int, most_bytes: int, *, after: int = 0) -> list[SpooledRecord]:
         """Read the oldest records.
 
