@@ -6,10 +6,13 @@ Of what LiteLLM's own `litellm --config` does, this needs no more: the proxy rea
 of the command concerns Prisma, other servers, and options that uvicorn's own command line has.
 """
 
+import glob
 import os
 import re
 import sys
 from pathlib import Path
+
+import yaml
 
 from litellm_sqlalchemy import systemd
 from litellm_sqlalchemy.ledger.asgi import App, Message, Receive, Scope, Send
@@ -43,6 +46,20 @@ def check_configuration() -> None:
         raise SystemExit(2)
 
 
+def passed_on() -> tuple[str, ...]:
+    """Name the paths that the configuration passes on to other services: patterns, as in CaptureSettings.
+
+    Their answers are a model's answers like any other, but no list of LiteLLM's paths can have them.
+    """
+    try:
+        configuration = yaml.safe_load(Path(os.environ["CONFIG_FILE_PATH"]).read_bytes())
+        endpoints = configuration["general_settings"]["pass_through_endpoints"]
+        paths = [(glob.escape(endpoint["path"]).rstrip("/"), endpoint.get("include_subpath")) for endpoint in endpoints]
+    except (yaml.YAMLError, KeyError, TypeError, AttributeError):
+        return ()  # there are none, or LiteLLM says what is wrong
+    return tuple(pattern for path, has_more in paths if path for pattern in (path, *[f"{path}/*"] * bool(has_more)))
+
+
 def announce(app: App) -> App:
     """Tell systemd when an application has started.
 
@@ -67,6 +84,7 @@ def _make_app() -> App:
     read_credentials()
     from litellm.proxy.proxy_server import app as litellm_app  # noqa: PLC0415 - it reads the environment at import
 
+    settings = settings.model_copy(update={"full_paths": (*settings.full_paths, *passed_on())})
     return announce(Ledger(litellm_app, settings))
 
 

@@ -21,25 +21,31 @@ def _words(text: str) -> tuple[str, ...]:
 LLM_PATHS = _words("""
     /chat/completions /completions /embeddings /moderations /rerank /responses* /messages* /images/* /audio/* /videos*
     /realtime /ocr /search /search/* /rag/* /interactions* /batches* /files* /fine_tuning/* /assistants* /threads*
-    /containers*
-    /vector_stores* /a2a/* /engines/* /guardrails/apply_guardrail
+    /containers* /vector_stores* /a2a/* /engines/* /evals* /skills* /decisions /systemone /guardrails/apply_guardrail
     /models/*:generateContent /models/*:streamGenerateContent /models/*:countTokens
-    /openai/* /openai_passthrough/* /cursor/* /anthropic/* /azure/* /azure_ai/* /bedrock/* /cohere/* /gemini/*
-    /mistral/* /openrouter/* /vertex_ai/* /vertex-ai/* /vllm/* /watsonx/* /nvidia_nim/* /deepgram/* /fal_ai/*
-    /gigachat/* /assemblyai/* /eu.assemblyai/*
+    /openai/* /openai_passthrough/* /cursor/* /anthropic/* /azure/* /azure_ai/* /azure_speech/* /bedrock/* /cohere/*
+    /gemini/* /mistral/* /openrouter/* /vertex_ai/* /vertex-ai/* /vllm/* /watsonx/* /nvidia_nim/* /deepgram/* /fal_ai/*
+    /gigachat/* /assemblyai/* /eu.assemblyai/* /comprehendmedical* /transcribe* /tinyfish/* /typesafe/* /laya/*
+    /bespoke/*
 """)
 # Under /v1/mcp the MCP servers and their secrets are managed: that is not among these.
-OTHER_PATHS = _words("/v2/rerank /v1beta/models/* /v1beta/interactions* /mcp /mcp/* /mcp-rest/tools/*")
-FULL_PATHS = (*LLM_PATHS, *(f"/v1{path}" for path in LLM_PATHS), *OTHER_PATHS)
-# Among the paths above, these answer with fresh secrets: of realtime clients, of a provider's administration, of MCP's
-# login.
-METADATA_PATHS = _words("""
-    */realtime/client_secrets */realtime/transcription_sessions */realtime/sessions */realtime/calls*
-    */organization/* */token */authorize */register */oauth/*
+OTHER_PATHS = _words("""
+    /v2/rerank /v1beta/models/* /v1beta/interactions* /queue/chat/completions /apply_guardrail /*/v1/batches*
+    /*/v1/files* /claude_code_gateway/v1/messages* /mcp /mcp/* /*/mcp /mcp-rest/tools/*
 """)
+FULL_PATHS = (*LLM_PATHS, *(f"/v1{path}" for path in LLM_PATHS), *OTHER_PATHS)
+# Among the paths above, these answer with fresh secrets: of realtime clients, of a provider's administration and
+# login, of MCP's login.
+METADATA_PATHS = _words("""
+    */realtime/client_secrets */realtime/transcription_sessions */realtime*/sessions */realtime/calls*
+    */chatkit/sessions* */organization/* */organizations/* */keys */keys/* */auth/* */auth_tokens* */sts/*
+    */token */tokens */tokens/* */authorize */register */oauth*
+""")
+# Of /health only what is asked all day: /health/test_connection and others are somebody's acts.
 IGNORED_PATHS = _words("""
     / /ui /ui/* /_next/* /litellm-asset-prefix/* /swagger/* /docs* /redoc /openapi.json /favicon.ico /get_favicon
-    /get_image /get_logo_url /robots.txt /.well-known/* /routes /health /health/* /metrics /metrics/*
+    /get_image /get_logo_url /robots.txt /.well-known/* /litellm/.well-known/* /routes /health /health/backlog
+    /health/drain /health/live* /health/readiness* /metrics /metrics/*
 """)
 # Columns are made of these, so they are recorded whatever the settings say.
 NEEDED_REQUEST_HEADERS = _words("""

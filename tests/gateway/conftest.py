@@ -1,5 +1,5 @@
 """Fixtures of the gateway's tests."""
 
-from tests.gateway.fix_litellm import litellm
+from tests.gateway.fix_litellm import litellm, rows
 
-__all__ = ["litellm"]
+__all__ = ["litellm", "rows"]

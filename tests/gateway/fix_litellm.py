@@ -6,14 +6,18 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 
-from tests.fix_server import serving
+from litellm_sqlalchemy.ledger.drain import Drain
+from litellm_sqlalchemy.ledger.spool import Spool
+from tests.fix_postgres import Database
+from tests.fix_server import serving, wait_for
 from tests.gateway.fix_upstream import PROVIDER_KEY, UPSTREAM, go_on
 from tests.ports import free_port
 
@@ -21,25 +25,47 @@ CHECKOUT = Path(__file__).parents[2]
 PINNED = importlib.metadata.version("litellm")
 RELEASES = ("1.83.0", "1.93.1", PINNED)
 MASTER_KEY = "sk-the-master-key-of-the-tests"
+WRONG_KEY = "sk-a-wrong-key-of-the-tests"
+Rows = Callable[[int], list[dict[str, Any]]]
 CONFIG = """
 model_list:
   - model_name: talks
     litellm_params:
       model: openai/talks-upstream
-      api_base: {upstream}
+      api_base: {upstream}/v1
       api_key: os.environ/PROVIDER_KEY
       input_cost_per_token: 0.001
       output_cost_per_token: 0.01
   - model_name: writes
     litellm_params:
       model: text-completion-openai/writes-upstream
-      api_base: {upstream}
+      api_base: {upstream}/v1
       api_key: os.environ/PROVIDER_KEY
-  - model_name: embeds
-    litellm_params: {{model: openai/embeds-upstream, api_base: {upstream}, api_key: os.environ/PROVIDER_KEY}}
+  - model_name: ranks
+    litellm_params: {{model: cohere/ranks-upstream, api_base: {upstream}, api_key: os.environ/PROVIDER_KEY}}
+  - model_name: generates
+    litellm_params: {{model: gemini/generates-upstream, api_base: {upstream}, api_key: os.environ/PROVIDER_KEY}}
+  - &embeds
+    model_name: embeds
+    litellm_params: {{model: openai/any-upstream, api_base: {upstream}/v1, api_key: os.environ/PROVIDER_KEY}}
+  - {{<<: *embeds, model_name: draws}}
+  - {{<<: *embeds, model_name: speaks}}
+  - {{<<: *embeds, model_name: hears}}
+  - {{<<: *embeds, model_name: judges}}
+  - {{<<: *embeds, model_name: converses}}
 litellm_settings:
   num_retries: 0
   use_chat_completions_url_for_anthropic_messages: true
+files_settings:
+  - {{custom_llm_provider: openai, api_base: {upstream}/v1, api_key: os.environ/PROVIDER_KEY}}
+general_settings:
+  pass_through_endpoints:
+    - path: /passed-on
+      target: {upstream}/passed
+      include_subpath: true
+      headers: {{authorization: os.environ/PROVIDER_KEY}}
+mcp_servers:
+  atlas: {{url: "{upstream}/mcp", transport: http}}
 """
 
 
@@ -76,14 +102,18 @@ def running(release: str, directory: Path) -> Iterator[LiteLLM]:
     """Start LiteLLM with two workers; it has two minutes to become ready."""
     credentials = directory / "credentials"
     credentials.mkdir()
-    for name, secret in (("LITELLM_MASTER_KEY", MASTER_KEY), ("PROVIDER_KEY", PROVIDER_KEY)):
+    for name, secret in (
+        ("LITELLM_MASTER_KEY", MASTER_KEY),
+        ("PROVIDER_KEY", PROVIDER_KEY),
+        ("OPENAI_API_KEY", PROVIDER_KEY),
+    ):
         (credentials / name).write_text(f"{secret}\n")
     with (
         serving(UPSTREAM) as upstream,
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd,
         (directory / "log").open("w") as log,
     ):
-        (directory / "config.yaml").write_text(CONFIG.format(upstream=f"http://127.0.0.1:{upstream}/v1"))
+        (directory / "config.yaml").write_text(CONFIG.format(upstream=f"http://127.0.0.1:{upstream}"))
         systemd.bind(str(directory / "notify"))
         systemd.settimeout(120)
         port, spool = free_port(), directory / "spool" / "spool.sqlite3"
@@ -100,6 +130,7 @@ def running(release: str, directory: Path) -> Iterator[LiteLLM]:
                 "LEDGER_SPOOL_PATH": str(spool),
                 "LITELLM_LOCAL_MODEL_COST_MAP": "True",
                 "LITELLM_MODE": "PRODUCTION",
+                "OPENAI_API_BASE": f"http://127.0.0.1:{upstream}",  # of the pass-through /openai
                 "PYTHONPATH": str(CHECKOUT / "src"),
                 "NOTIFY_SOCKET": str(directory / "notify"),
             },
@@ -122,3 +153,34 @@ def litellm(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
     """One gateway for all tests of a release: it takes half a minute of CPU to start."""
     with running(request.param, tmp_path_factory.mktemp("litellm")) as started:
         yield started
+
+
+@pytest.fixture
+def rows(litellm: LiteLLM, ledger_database: Database) -> Iterator[Rows]:
+    """Drains what a test has made, and gives so many exchanges; columns of requests begin with `request_`."""
+    engine = ledger_database.engine()
+    with contextlib.closing(Spool(litellm.spool)) as spool:
+        spool.settle(spool.last_sequence(), closed=spool.open_exchanges())  # by a test that failed
+        drain = Drain(spool, engine, batch_records=500, batch_bytes=1 << 24)
+
+        def drained(count: int) -> list[dict[str, Any]]:
+            def is_complete() -> bool:
+                while drain.run_once():
+                    pass
+                return ledger_database.rows("SELECT count(*) FROM responses") == [{"count": count}]
+
+            wait_for(is_complete, f"{count} exchanges")
+            assert spool.status().rejected == 0
+            requests = ledger_database.rows("SELECT * FROM requests ORDER BY received_at")
+            responses = ledger_database.rows("SELECT * FROM responses ORDER BY received_at")
+            assert [row["id"] for row in requests] == [row["id"] for row in responses]
+            for row in (*requests, *responses):
+                for key in (MASTER_KEY, WRONG_KEY, PROVIDER_KEY):
+                    assert key not in str(row)
+            return [
+                {**{f"request_{name}": value for name, value in request.items()}, **response}
+                for request, response in zip(requests, responses, strict=True)
+            ]
+
+        yield drained
+    engine.dispose()

@@ -1,12 +1,10 @@
 """The real LiteLLM: what a client saw is what the tables have."""
 
 import asyncio
-import contextlib
 import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -15,48 +13,12 @@ import httpx
 import pytest
 from litellm.proxy._types import hash_token
 
-from litellm_sqlalchemy.ledger.drain import Drain
 from litellm_sqlalchemy.ledger.http_exchange import STREAM_END
-from litellm_sqlalchemy.ledger.spool import Spool
-from tests.fix_postgres import Database
-from tests.fix_server import Client, wait_for
-from tests.gateway.fix_litellm import MASTER_KEY, LiteLLM
-from tests.gateway.fix_upstream import PROVIDER_KEY, USAGE, go_on
+from tests.fix_server import Client
+from tests.gateway.fix_litellm import MASTER_KEY, WRONG_KEY, LiteLLM, Rows
+from tests.gateway.fix_upstream import CHAT, PROVIDER_KEY, USAGE, go_on
 
-CHAT = "/v1/chat/completions"
-WRONG_KEY = "sk-a-wrong-key-of-the-tests"
 TEXT = "Pa\u00df \U0001f600\n"
-Rows = Callable[[int], list[dict[str, Any]]]
-
-
-@pytest.fixture
-def rows(litellm: LiteLLM, ledger_database: Database) -> Iterator[Rows]:
-    """Drains what a test has made, and gives so many exchanges; columns of requests begin with `request_`."""
-    engine = ledger_database.engine()
-    with contextlib.closing(Spool(litellm.spool)) as spool:
-        drain = Drain(spool, engine, batch_records=500, batch_bytes=1 << 24)
-
-        def drained(count: int) -> list[dict[str, Any]]:
-            def is_complete() -> bool:
-                while drain.run_once():
-                    pass
-                return ledger_database.rows("SELECT count(*) FROM responses") == [{"count": count}]
-
-            wait_for(is_complete, f"{count} exchanges")
-            assert spool.status().rejected == 0
-            requests = ledger_database.rows("SELECT * FROM requests ORDER BY received_at")
-            responses = ledger_database.rows("SELECT * FROM responses ORDER BY received_at")
-            assert [row["id"] for row in requests] == [row["id"] for row in responses]
-            for row in (*requests, *responses):
-                for key in (MASTER_KEY, WRONG_KEY, PROVIDER_KEY):
-                    assert key not in str(row)
-            return [
-                {**{f"request_{name}": value for name, value in request.items()}, **response}
-                for request, response in zip(requests, responses, strict=True)
-            ]
-
-        yield drained
-    engine.dispose()
 
 
 def assert_same(row: dict[str, Any], answer: httpx.Response, key: str = MASTER_KEY) -> None:
