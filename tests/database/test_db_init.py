@@ -9,7 +9,6 @@ import psycopg2
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy.exc import ProgrammingError
 
 from files import db_init
 from litellm_sqlalchemy.ledger.models import Base
@@ -17,7 +16,6 @@ from litellm_sqlalchemy.migrations import OPTIONS
 from tests.fix_postgres import (
     APPLICATION_PASSWORD,
     OWNER_PASSWORD,
-    READER_PASSWORD,
     Cluster,
     Database,
     Done,
@@ -54,6 +52,8 @@ def test_from_nothing_then_again(empty_database: Database) -> None:
         "revision_after": None,
         "head": HEAD,
         "at_head": False,
+        "retention_days_before": None,
+        "retention_days_after": None,
         "tables": {},
     }
     made = run_db_init(empty_database)
@@ -66,13 +66,36 @@ def test_from_nothing_then_again(empty_database: Database) -> None:
         "revision_after": HEAD,
         "head": HEAD,
         "at_head": True,
+        "retention_days_before": None,
+        "retention_days_after": 0,
         "tables": tables(today),
     }
-    unchanged = {**report(made), "changed": False, "revision_before": HEAD}
+    unchanged = {**report(made), "changed": False, "revision_before": HEAD, "retention_days_before": 0}
     for options in ((), ("--check",)):
         again = run_db_init(empty_database, *options)
         assert again.returncode == 0
         assert report(again) == unchanged
+
+
+def test_retention_is_set_changed_and_taken_away(ledger_database: Database) -> None:
+    def run(*options: str) -> tuple[int, bool, int | None, int | None]:
+        done = run_db_init(ledger_database, *options)
+        said = report(done)
+        return done.returncode, said["changed"], said["retention_days_before"], said["retention_days_after"]
+
+    assert run("--retention-days=30", "--check") == (3, False, 0, 0)
+    assert run("--retention-days=30") == (0, True, 0, 30)
+    assert run("--retention-days=30") == (0, False, 30, 30)
+    assert run("--retention-days=30", "--check") == (0, False, 30, 30)
+    assert run("--check") == (3, False, 30, 30)
+    assert run("--retention-days=7") == (0, True, 30, 7)
+    # Somebody's hand in one table is seen, and put right.
+    ledger_database.cluster.execute(
+        "UPDATE partman.part_config SET retention = NULL WHERE parent_table = 'public.usages'", ledger_database.name
+    )
+    assert run("--retention-days=7", "--check") == (3, False, None, None)
+    assert run("--retention-days=7") == (0, True, None, 7)
+    assert run() == (0, True, 7, 0)
 
 
 def test_check_touches_nothing(empty_database: Database) -> None:
@@ -207,25 +230,12 @@ def test_a_role_that_may_not_is_told(empty_database: Database) -> None:
         (("--host", "127.0.0.1"), "standard input is empty: its first line must be litellm_owner's password"),
         (("--host", "127.0.0.1", "--port", "many"), "invalid int value: 'many'"),
         (("--host", "127.0.0.1", "--check", "--sql"), "not allowed with argument"),
+        (("--retention-days", "-1"), "'-1' is no number of days from 0 (keep all) to 36500"),
+        (("--retention-days", "a month"), "'a month' is no number of days"),
+        (("--retention-days", "36501"), "'36501' is no number of days"),
     ],
 )
 def test_wrong_arguments_are_told(options: tuple[str, ...], message: str) -> None:
     done = call_db_init(*options)
     assert done.returncode == 2
     assert message in done.stderr
-
-
-def test_the_other_roles_get_what_the_owner_makes(ledger_database: Database) -> None:
-    application = ledger_database.engine("litellm", APPLICATION_PASSWORD)
-    with application.begin() as connection:
-        connection.exec_driver_sql(
-            "INSERT INTO requests (received_at, id, call_id, method, path, stream, headers, body_size, body_complete) "
-            "VALUES (now(), gen_random_uuid(), 'c', 'GET', '/', false, '{}', 0, true)"
-        )
-    reader = ledger_database.engine("litellm_reader", READER_PASSWORD)
-    with reader.connect() as connection:
-        assert connection.exec_driver_sql("SELECT count(*) FROM requests").scalar() == 1
-        with pytest.raises(ProgrammingError, match="permission denied"):
-            connection.exec_driver_sql("DELETE FROM requests")
-    application.dispose()
-    reader.dispose()

@@ -191,6 +191,14 @@ CASES = {
     "a network that there can't be": Case(
         "postgres17", {"postgres17_client_networks": ["999.1.1.1/77"]}, ("postgres17_client_networks", "999.1.1.1/77")
     ),
+    "a retention before today": Case(
+        "schema_init",
+        {"schema_init_retention_days": -1},
+        ("schema_init_retention_days is -1", "number of days from 0"),
+    ),
+    "a retention in words": Case(
+        "schema_init", {"schema_init_retention_days": "a month"}, ("'schema_init_retention_days' is of type", "int")
+    ),
     "two roles with one name": Case("postgres17", {"postgres17_reader": "litellm"}, ("must be three different names",)),
     "a role's name with a hyphen": Case(
         "postgres17", {"postgres17_application": "my-app"}, ("small letters, digits and underscores",)

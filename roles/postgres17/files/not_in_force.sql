@@ -11,6 +11,10 @@ SELECT format('pg_hba.conf, line %%s', line_number), error, 'wrong'
   FROM pg_catalog.pg_hba_file_rules
  WHERE error IS NOT NULL
 UNION ALL
+SELECT format('pg_ident.conf, line %%s', line_number), error, 'wrong'
+  FROM pg_catalog.pg_ident_file_mappings
+ WHERE error IS NOT NULL
+UNION ALL
 SELECT name, 'waits for a restart', 'restart'
   FROM pg_catalog.pg_settings
  WHERE pending_restart

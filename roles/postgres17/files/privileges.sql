@@ -17,12 +17,19 @@ WITH wanted (kind, grantee, privilege) AS (
     SELECT 'DATABASE', 'DATABASE ' || quote_ident(datname), '', datdba, coalesce(datacl, acldefault('d', datdba))
       FROM pg_database WHERE datname = current_database()
     UNION ALL
-    SELECT 'SCHEMA', 'SCHEMA ' || quote_ident(nspname), '', nspowner, coalesce(nspacl, acldefault('n', nspowner))
-      FROM pg_namespace WHERE nspname = 'public'
+    -- What is pg_partman's is nobody's but the owner's.
+    SELECT CASE nspname WHEN 'partman' THEN 'PARTMAN' ELSE 'SCHEMA' END, 'SCHEMA ' || quote_ident(nspname), '',
+           nspowner, coalesce(nspacl, acldefault('n', nspowner))
+      FROM pg_namespace WHERE nspname IN ('public', 'partman')
     UNION ALL
-    SELECT kind, kind || ' ' || oid::regclass, '', relowner, relacl
+    SELECT CASE WHEN relnamespace = to_regnamespace('partman') THEN 'PARTMAN' ELSE kind END,
+           kind || ' ' || oid::regclass, '', relowner, relacl
       FROM pg_class CROSS JOIN LATERAL (SELECT CASE relkind WHEN 'S' THEN 'SEQUENCE' ELSE 'TABLE' END) AS kinds (kind)
      WHERE relowner = to_regrole(%(owner)s) AND relkind IN ('r', 'p', 'v', 'm', 'S')
+    UNION ALL
+    -- Functions that run with the owner's rights are nobody else's. The others have no more than who calls them.
+    SELECT 'FUNCTION', 'FUNCTION ' || oid::regprocedure, '', proowner, coalesce(proacl, acldefault('f', proowner))
+      FROM pg_proc WHERE proowner = to_regrole(%(owner)s) AND prosecdef
     UNION ALL
     -- What the owner will make: it belongs to the others as well, without a grant in every migration.
     SELECT kind, kind || 'S', format('ALTER DEFAULT PRIVILEGES FOR ROLE %%I IN SCHEMA public ', %(owner)s::text),

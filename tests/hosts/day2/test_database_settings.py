@@ -76,7 +76,7 @@ def test_what_can_not_start_says_why_and_the_cure_is_enough(lab: Lab) -> None:
     assert "superuser_reserved_connections" in run.output
     lab.site("--limit=database")
     # What was set before and is no longer, is back as well.
-    assert setting(lab, "max_locks_per_transaction") == "64"
+    assert setting(lab, "max_locks_per_transaction") == "512"
 
 
 def test_a_setting_that_is_removed_is_back_even_if_that_takes_a_restart(lab: Lab) -> None:
@@ -85,5 +85,5 @@ def test_a_setting_that_is_removed_is_back_even_if_that_takes_a_restart(lab: Lab
 
     lab.site("--limit=database")
 
-    assert setting(lab, "max_locks_per_transaction") == "64"
+    assert setting(lab, "max_locks_per_transaction") == "512"
     assert server_start(lab) != before
