@@ -1,6 +1,7 @@
 """An application that costs next to nothing, bare and behind the ledger: what is between them is the ledger's alone."""
 
-from litellm_sqlalchemy.ledger.asgi import Ledger, Receive, Scope, Send
+from litellm_sqlalchemy.ledger.asgi import Receive, Scope, Send
+from litellm_sqlalchemy.ledger.capture import Ledger
 from litellm_sqlalchemy.settings import CaptureSettings, load
 from tests.bench.upstream import BODY
 
