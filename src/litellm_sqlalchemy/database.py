@@ -71,7 +71,7 @@ def one_line(error: BaseException) -> str:
     return " ".join(message.split()) or type(cause).__name__
 
 
-def explain_no_connection(error: DBAPIError, url: URL) -> str:
+def explain_no_connection(error: Exception, url: URL) -> str:
     """Say in one line why there is no connection, and what to do about it.
 
     libpq gives no SQLSTATE for a connection that failed, and its texts are translated: so a connection without

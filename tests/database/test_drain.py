@@ -532,30 +532,6 @@ def test_it_stops_when_asked_and_leaves_nothing_half_done(
     assert count(ledger_database) == (50, 50)
 
 
-def test_status(ledger_database: Database, tmp_path: Path, opened: Opened) -> None:
-    path = tmp_path / "spool" / "spool.sqlite3"
-    opened(path).append(pair(new_id()))
-    out, err = command(path, ledger_database, "status").communicate()
-    assert err == ""
-    found = json.loads(out)
-    assert {**found, "bytes": 0, "oldest_age_seconds": 0} == {
-        "records": 2,
-        "oldest_age_seconds": 0,
-        "rejected": 0,
-        "bytes": 0,
-    }
-    assert found["oldest_age_seconds"] == pytest.approx(time.time() - RECEIVED_AT / 1e6, abs=60)
-
-
-def test_status_makes_nothing(ledger_database: Database, tmp_path: Path) -> None:
-    process = command(tmp_path / "spool.sqlite3", ledger_database, "status")
-    out, err = process.communicate()
-    assert (process.returncode, out) == (1, "")
-    there_is_none = f"litellm-sqlalchemy: there is no spool {tmp_path}/spool.sqlite3"
-    assert err == f"{there_is_none}: it is made when the gateway or the drain starts\n"
-    assert not (tmp_path / "spool.sqlite3").exists()
-
-
 def test_check_database(ledger_database: Database, tmp_path: Path) -> None:
     path = tmp_path / "spool.sqlite3"
     out, err = command(path, ledger_database, "check-database").communicate()
@@ -601,8 +577,8 @@ def test_the_services_tell_what_is_wrong_with_the_spool(ledger_database: Databas
     path = tmp_path / "spool.sqlite3"
     path.touch()
     tmp_path.chmod(0o755)
-    for name in ("drain", "status"):
-        process = command(path, ledger_database, name)
+    for name in ("drain",), ("ledger", "status"):
+        process = command(path, ledger_database, *name)
         out, err = process.communicate()
         assert (process.returncode, out) == (1, "")
         assert "must be 0700: chmod 700" in err

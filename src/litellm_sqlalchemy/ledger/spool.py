@@ -204,7 +204,7 @@ class Spool:
             if version > SCHEMA_VERSION:
                 raise SpoolError(
                     f"spool {self.path} has schema version {version}, this release knows {SCHEMA_VERSION}: "
-                    "let the newer release's drain empty it first (litellm-sqlalchemy status)"
+                    "let the newer release's drain empty it first (litellm-sqlalchemy ledger status)"
                 )
             for statements in VERSIONS[version:]:
                 for statement in statements:

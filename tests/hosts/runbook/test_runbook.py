@@ -7,9 +7,10 @@ import subprocess
 from collections.abc import Generator
 from pathlib import Path
 
+import httpx
 import pytest
 
-from tests.hosts.lab import CHECKOUT, Lab
+from tests.hosts.lab import CHECKOUT, Lab, eventually
 
 BLOCK = re.compile(r"^```bash(?: (?P<where>\w+))?\n(?P<commands>.*?)^```$", re.MULTILINE | re.DOTALL)
 BLOCKS = [(match["where"], match["commands"]) for match in BLOCK.finditer((CHECKOUT / "RUNBOOK.md").read_text())]
@@ -39,10 +40,29 @@ def test_every_command_is_in_a_block() -> None:
         'ansible-playbook -i "$INVENTORY" site.yml -e litellm_gateway_release=NAME': "day2/test_releases.py",
         "ansible-vault edit $INVENTORY/group_vars/all/vault.yml": "readme/test_readme.py",
         "make -s key": "readme/test_readme.py",
+        "sudo litellm-sqlalchemy ledger tail": "test_tail_until_interrupted",
+        "litellm-sqlalchemy ledger --help": "database/test_commands.py",
     }
     text = BLOCK.sub("", (CHECKOUT / "RUNBOOK.md").read_text())
     commands = {code for code in re.findall(r"`([^`\n]+)`", text) if " " in code and shutil.which(code.split()[0])}
     assert commands <= run_elsewhere.keys()
+
+
+def test_tail_until_interrupted(lab: Lab, client: httpx.Client) -> None:
+    """On a terminal, as one types it: a line comes while it runs, and Ctrl-C ends it."""
+    command = ["ssh", "-F", lab.ssh_config, "-tt", "gateway", "sudo litellm-sqlalchemy ledger tail"]
+    has_looked = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'ledger-tail' AND query LIKE '%ended%'"
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as tail:
+        assert tail.stdin
+        assert tail.stdout
+        eventually(lambda: lab.sql(has_looked))
+        answer = client.post("/v1/chat/completions", json={"model": "no-such-model", "messages": []})
+        line = tail.stdout.readline().decode()
+        tail.stdin.write(b"\x03")
+        tail.stdin.flush()
+        tail.stdout.read()
+    assert tail.returncode == 130
+    assert f"{answer.status_code} error" in line
 
 
 @pytest.mark.parametrize(("where", "commands"), BLOCKS[1:], ids=[block.splitlines()[0][:60] for _, block in BLOCKS[1:]])
