@@ -10,9 +10,12 @@ from tests.hosts.day2.second_day import (
     DATABASE_PASSWORD,
     DATABASE_PORT,
     MASTER_KEY,
+    METRICS_PORT,
+    POLICIES,
     PORT,
     PROVIDER_KEY_FILE,
     PROVIDERS,
+    REDACTIONS,
     ask,
 )
 from tests.hosts.lab import Lab
@@ -33,6 +36,9 @@ def second_day(lab: Lab, gateway: Host) -> Generator[None]:
             litellm_gateway_port=PORT,
             litellm_gateway_workers=2,
             litellm_gateway_master_key=MASTER_KEY,
+            litellm_gateway_ledger_policies=POLICIES,
+            litellm_gateway_ledger_redactions=REDACTIONS,
+            litellm_gateway_ledger_metrics_port=METRICS_PORT,
             postgres17_application_password=DATABASE_PASSWORD,
             postgres17_port=DATABASE_PORT,
         )

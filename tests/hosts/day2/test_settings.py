@@ -5,7 +5,7 @@ import psycopg2
 import pytest
 from testinfra.host import Host
 
-from tests.hosts.day2.second_day import DATABASE_PASSWORD, DATABASE_PORT, PORT, PROVIDER_KEY_FILE, ask
+from tests.hosts.day2.second_day import DATABASE_PASSWORD, DATABASE_PORT, METRICS_PORT, PORT, PROVIDER_KEY_FILE, ask
 from tests.hosts.lab import Lab, eventually
 
 pytestmark = pytest.mark.usefixtures("second_day")
@@ -14,6 +14,24 @@ pytestmark = pytest.mark.usefixtures("second_day")
 def test_a_model_is_added_with_its_provider_s_key(changed_client: httpx.Client, gateway: Host) -> None:
     assert ask(changed_client, "added").status_code == 200
     assert gateway.file(PROVIDER_KEY_FILE).mode == 0o600
+
+
+def test_the_ledger_keeps_what_it_is_told_to_keep(lab: Lab, changed_client: httpx.Client) -> None:
+    question = [{"role": "user", "content": "Say yes to the password of 'anna'."}]
+    redacted = lab.exchange(ask(changed_client, messages=question).headers["x-litellm-call-id"])["request"]
+    assert redacted["body"]["messages"][0]["content"] == "Say yes to the '\\ $x."
+    assert "anna" not in redacted["body_text"]
+    assert (redacted["capture"], redacted["redactions"]) == ("full", 1)
+    half = lab.exchange(ask(changed_client, "echo").headers["x-litellm-call-id"])
+    for row in half.values():
+        assert row["capture"] == "metadata"
+        assert (row["body"], row["body_text"], row["body_bytes"]) == (None, None, None)
+        assert row["body_size"] > 0
+
+
+def test_the_metrics_are_at_their_new_port(gateway: Host) -> None:
+    assert gateway.socket(f"tcp://127.0.0.1:{METRICS_PORT}").is_listening
+    assert not gateway.socket("tcp://127.0.0.1:4001").is_listening
 
 
 def test_the_old_port_is_closed(gateway: Host) -> None:

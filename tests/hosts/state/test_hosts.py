@@ -62,7 +62,8 @@ def test_units_are_in_a_sandbox(lab: Lab, gateway: Host, unit: str) -> None:
 
 def test_no_unit_may_be_taken_over_through_its_files(gateway: Host) -> None:
     """Whoever is the gateway's user can write its state, and nothing that is run or read at start."""
-    paths = "/etc/litellm /etc/systemd/system/litellm.service /etc/systemd/system/ledger-drain.service /opt/litellm"
+    units = "/etc/systemd/system/litellm.service /etc/systemd/system/ledger-drain.service"
+    paths = f"/etc/litellm {units} /opt/litellm /usr/local/bin/litellm-sqlalchemy"
     # .lock: an empty file of uv's.
     search = f"find {paths} -not -type l -not -name .lock '(' -not -user root -o -perm /022 ')' -print -quit"
     writable = gateway.check_output(search)
@@ -79,6 +80,7 @@ def test_no_unit_may_be_taken_over_through_its_files(gateway: Host) -> None:
         ("/etc/litellm/credentials/ledger_database_password", "root", 0o600),
         ("/var/lib/litellm", "litellm", 0o700),
         ("/var/lib/litellm/spool", "litellm", 0o700),
+        ("/run/litellm/metrics", "litellm", 0o700),
     ],
 )
 def test_secrets_are_where_only_their_owner_reads_them(gateway: Host, path: str, owner: str, mode: int) -> None:
