@@ -47,11 +47,8 @@ class Server:
     template: str
 
     def database(self) -> Database:
-        """Make a database with the ledger's tables, and partitions for today and tomorrow."""
-        made = make_ledger_database(self.cluster, self.template)
-        today = dt.datetime.now(dt.UTC).date()
-        make_partitions(made, [today, today + dt.timedelta(days=1)])
-        return made
+        """Make a database with the ledger's tables, and partitions for today and the days ahead."""
+        return make_ledger_database(self.cluster, self.template)
 
 
 def make_partitions(database: Database, days: Iterable[dt.date]) -> None:
@@ -59,7 +56,7 @@ def make_partitions(database: Database, days: Iterable[dt.date]) -> None:
     statements = [
         f"""
         DO $$ BEGIN
-            IF to_regclass('{table}') IS NOT NULL AND to_regclass('{table}_p{day:%Y%m%d}') IS NULL THEN
+            IF to_regclass('{table}_p{day:%Y%m%d}') IS NULL THEN
                 CREATE TABLE {table}_p{day:%Y%m%d} PARTITION OF {table}
                     FOR VALUES FROM ('{day} 00:00:00+00') TO ('{day + dt.timedelta(days=1)} 00:00:00+00');
             END IF;
