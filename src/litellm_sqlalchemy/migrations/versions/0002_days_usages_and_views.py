@@ -192,8 +192,22 @@ SELECT received_at,
   LEFT JOIN (SELECT * FROM usages BETWEEN) AS usages USING (received_at, id)
 """
 
+SPEND = """
+SELECT (received_at AT TIME ZONE 'UTC')::date AS day,
+       key_hash,
+       key_alias,
+       team,
+       model,
+       count(*) AS exchanges,
+       sum(prompt_tokens) AS prompt_tokens,
+       sum(completion_tokens) AS completion_tokens,
+       sum(total_tokens) AS total_tokens,
+       sum(cost) AS cost
+"""
+BY = "GROUP BY day, key_hash, key_alias, team, model"
+
 # PostgreSQL looks only into the days that literal bounds leave, and only of the table that has them: a bound on the
-# view is not one on all three tables. The function is, and is planned as if its text stood in the query.
+# view is not one on all three tables. A function's is, and it is planned as if its text stood in the query.
 VIEWS = """
 CREATE VIEW exchanges AS {all};
 COMMENT ON VIEW exchanges IS 'One readable row an exchange. Give bounds of time by exchanges_between()';
@@ -210,8 +224,9 @@ LANGUAGE plpgsql STABLE
 AS $$
 DECLARE
     moment timestamptz;
+    their_id uuid;
 BEGIN
-    IF name ~ '^[0-9a-f]{{8}}-[0-9a-f]{{4}}-7[0-9a-f]{{3}}-[89ab][0-9a-f]{{3}}-[0-9a-f]{{12}}$' THEN
+    IF name ~* '^[0-9a-f]{{8}}-[0-9a-f]{{4}}-7[0-9a-f]{{3}}-[89ab][0-9a-f]{{3}}-[0-9a-f]{{12}}$' THEN
         -- A UUIDv7 begins with the milliseconds since 1970, as 48 bits.
         moment := timestamptz 'epoch'
                   + ('x' || left(replace(name, '-', ''), 12))::bit(48)::bigint * interval '1 millisecond';
@@ -221,28 +236,21 @@ BEGIN
             RETURN;
         END IF;
     END IF;
-    FOR moment IN SELECT received_at FROM requests WHERE call_id = name LOOP
-        RETURN QUERY EXECUTE format('SELECT * FROM exchanges_between(%L, %L) WHERE call_id = %L',
-                                    moment, moment + interval '1 microsecond', name);
+    FOR moment, their_id IN SELECT received_at, requests.id FROM requests WHERE requests.call_id = name LOOP
+        RETURN QUERY EXECUTE format('SELECT * FROM exchanges_between(%L, %L) WHERE id = %L',
+                                    moment, moment + interval '1 microsecond', their_id);
     END LOOP;
 END
 $$;
 COMMENT ON FUNCTION exchange(text) IS 'The exchange with an id, or those with a call id';
 
-CREATE VIEW spend AS
-SELECT (received_at AT TIME ZONE 'UTC')::date AS day,
-       key_hash,
-       key_alias,
-       team,
-       model,
-       count(*) AS exchanges,
-       sum(prompt_tokens) AS prompt_tokens,
-       sum(completion_tokens) AS completion_tokens,
-       sum(total_tokens) AS total_tokens,
-       sum(cost) AS cost
-  FROM exchanges
- GROUP BY day, key_hash, key_alias, team, model;
-COMMENT ON VIEW spend IS 'What each key, team and model took on each day (UTC)';
+CREATE VIEW spend AS {spend} FROM exchanges {by};
+COMMENT ON VIEW spend IS 'What each key, team and model took on each day (UTC), ever';
+
+CREATE FUNCTION spend_between(since timestamptz, until timestamptz) RETURNS SETOF spend
+LANGUAGE sql STABLE
+AS $${spend} FROM exchanges_between(since, until) {by}$$;
+COMMENT ON FUNCTION spend_between(timestamptz, timestamptz) IS 'What each key, team and model took in a time';
 
 CREATE VIEW slowest AS
 SELECT duration_ms, time_to_first_byte_ms, received_at, id, call_id, outcome, path, model, answered_by, provider, stream,
@@ -288,7 +296,9 @@ COMMENT ON FUNCTION forget_end_user(text) IS
 
 NO_VIEWS = """
 DROP FUNCTION forget_end_user(text);
-DROP VIEW errors, slowest, spend;
+DROP VIEW errors, slowest;
+DROP FUNCTION spend_between(timestamptz, timestamptz);
+DROP VIEW spend;
 DROP FUNCTION exchange(text);
 DROP FUNCTION exchanges_between(timestamptz, timestamptz);
 DROP VIEW exchanges;
@@ -418,6 +428,8 @@ def upgrade() -> None:
         VIEWS.format(
             all=EXCHANGES.replace("BETWEEN", ""),
             between=EXCHANGES.replace("BETWEEN", "WHERE received_at >= since AND received_at < until"),
+            spend=SPEND,
+            by=BY,
         )
     )
 
