@@ -158,21 +158,28 @@ class Drain:
             return self._run(storing, most_batches=1)
 
     def _run(self, storing: ThreadPoolExecutor, most_batches: int | None = None) -> int:
-        """Move batches until there is none, and store each while the next is made ready; count the records."""
+        """Move batches until there is none; count the records.
+
+        While PostgreSQL stores one, the one before leaves the spool and the next is made ready.
+        """
         moved = batches = 0
+        done: _Batch | None = None
         try:
             batch = self._next()
             while batch is not None:
-                batches += 1
                 moving = storing.submit(self._move, batch)
-                last = self._stop.is_set() or batches == most_batches
+                batches += 1
                 try:
+                    if done is not None:
+                        self._settle(done)
+                    last = self._stop.is_set() or batches == most_batches
                     following = None if last else self._next()
                 finally:
                     self._wait(moving)
-                self._settle(batch)
                 moved += batch.handled
-                batch = following
+                done, batch = batch, following
+            if done is not None:
+                self._settle(done)
         except BaseException:
             self._certain = False
             self._read_again()

@@ -141,11 +141,13 @@ class Redactor:
             written = found[0]
             before = replaced
             try:
-                redacted = redact(json.loads(written)) if "\\" in written else ""
+                redacted = redact_all(json.loads(written)) if "\\" in written else ""
             except ValueError:  # it was no JSON
                 return written
             return written if replaced == before else json.dumps(redacted, ensure_ascii=not redacted.isprintable())
 
-        if "\\" in text:
-            text = JSON_STRING.sub(redact_string, text)
-        return redact(text), replaced
+        def redact_all(text: str) -> str:
+            """Redact a text, what its strings have behind escapes first; JSON within a string has more of them."""
+            return redact(JSON_STRING.sub(redact_string, text) if "\\" in text else text)
+
+        return redact_all(text), replaced

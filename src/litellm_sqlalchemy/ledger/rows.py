@@ -60,13 +60,14 @@ class RowMaker:
         facts = _facts(record)
         headers = facts["headers"]
         parsed = parse_request(facts["path"], record.body)
-        capture: Capture = self._decide(parsed.model, facts["key_hash"])
+        model = facts.get("model") or parsed.model
+        capture: Capture = self._decide(model, facts["key_hash"])
         opened = OpenExchange(
             id=record.id,
             received_at=record.received_at,
             worker=facts.get("worker"),
             capture=capture,
-            facts=json.dumps({"call_id": facts["call_id"]}),
+            facts=orjson.dumps({"call_id": facts["call_id"]}).decode(),
         )
         if capture == "none":
             return None, opened, None
@@ -74,6 +75,7 @@ class RowMaker:
         if self._redact and capture == "full":
             try:
                 parsed = parse_request(facts["path"], record.body, self._redact)
+                model = facts.get("model") or parsed.model
             except NotRedactedError as error:
                 capture, problem = "metadata", str(error)
         end_user = headers.get("x-litellm-end-user-id") or headers.get("x-litellm-customer-id") or parsed.end_user
@@ -84,7 +86,7 @@ class RowMaker:
             "method": facts["method"],
             "path": facts["path"],
             "query": query,
-            "model": parsed.model,
+            "model": model,
             "stream": parsed.stream,
             "key_hash": facts["key_hash"],
             "end_user": self._short(end_user)[0],
