@@ -120,6 +120,12 @@ def check_database(
 # --- ledger -----------------------------------------------------------------------------------------------------
 
 
+@ledger.callback()
+def interruptible() -> None:
+    """Have Ctrl-C end any of these commands at once."""
+    database.make_interruptible()
+
+
 @ledger.command()
 def status(*, as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of lines")] = False) -> None:
     """Say what waits in the spool and how fast it goes, what is set aside, and whether there are partitions.

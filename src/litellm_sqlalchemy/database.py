@@ -1,10 +1,15 @@
 """Connections to PostgreSQL, as db_init.py, the drain and `check-database` make them: SQLAlchemy over psycopg2."""
 
+import contextlib
+import select
 import socket
 
 import psycopg2
+import psycopg2.extensions
 from sqlalchemy import URL, Engine, create_engine
 from sqlalchemy.exc import DBAPIError
+
+CONNECT_TIMEOUT_SECONDS = 5
 
 
 def engine(
@@ -32,13 +37,32 @@ def engine(
         connect_args={
             "sslmode": sslmode,
             "application_name": application_name,
-            "connect_timeout": 5,  # seconds
+            "connect_timeout": CONNECT_TIMEOUT_SECONDS,
             "keepalives_idle": 10,  # seconds
             "keepalives_interval": 5,  # seconds
             "keepalives_count": 3,
             "tcp_user_timeout": 20_000,  # milliseconds that sent data may stay unacknowledged
         },
     )
+
+
+def make_interruptible() -> None:
+    """Let Ctrl-C end queries at once, in all of the process: psycopg2 waits for their answers first. COPY cannot be."""
+    psycopg2.extensions.set_wait_callback(_wait)
+
+
+def _wait(connection: psycopg2.extensions.connection) -> None:
+    # Like this, libpq does not know of its connect_timeout.
+    connecting = connection.status == psycopg2.extensions.STATUS_SETUP
+    try:
+        while (state := connection.poll()) != psycopg2.extensions.POLL_OK:
+            files = ([connection], []) if state == psycopg2.extensions.POLL_READ else ([], [connection])
+            if not any(select.select(*files, [], CONNECT_TIMEOUT_SECONDS if connecting else None)):
+                raise psycopg2.OperationalError("timeout expired")
+    except KeyboardInterrupt:
+        with contextlib.suppress(psycopg2.Error):  # not connected yet
+            connection.cancel()
+        raise
 
 
 ERRORS = (DBAPIError, psycopg2.Error)

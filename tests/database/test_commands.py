@@ -92,7 +92,7 @@ class Ledger:
         while drain.run_once():
             pass
 
-    def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[bytes]":
+    def start(self, *arguments: str, stderr: int = subprocess.PIPE, **environment: str) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
             [sys.executable, "-m", "litellm_sqlalchemy.cli", *arguments],
             env={
@@ -104,12 +104,12 @@ class Ledger:
             },
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=stderr,
         )
 
     def run(self, *arguments: str, code: int = 0, **environment: str) -> tuple[str, str]:
         """Run a command to its end; give standard output and standard error."""
-        process = self.start(*arguments, **environment)
+        process = self.start(*arguments, stderr=subprocess.PIPE, **environment)
         out, err = (text.decode() for text in process.communicate())
         assert process.returncode == code, out + err
         assert APPLICATION_PASSWORD not in out + err
@@ -179,15 +179,16 @@ def test_status_wants_a_person(ledger: Ledger) -> None:
     ledger.database.cluster.execute(
         "INSERT INTO usages (received_at, id) VALUES ('1999-01-01', gen_random_uuid())", ledger.database.name
     )
-    out, _ = ledger.run("ledger", "status", code=3, LEDGER_SPOOL_ALARM_RATIO="0")
+    out, _ = ledger.run("ledger", "status", code=3, LEDGER_SPOOL_ALARM_RATIO="0.000001")
     attention = [line.removeprefix("attention:  ") for line in out.splitlines() if line.startswith("attention:")]
     assert attention[0].startswith("the spool has ")
     assert attention[1:] == [
         "1 records are set aside: PostgreSQL refuses them",
         "usages_default has rows: days without a partition of their own",
     ]
-    out, _ = ledger.run("ledger", "status", "--json", code=3, LEDGER_SPOOL_MAX_BYTES="0", LEDGER_SPOOL_ALARM_RATIO="0")
-    assert not json.loads(out)["alarm"]
+    for without in ({"LEDGER_SPOOL_ALARM_RATIO": "0"}, {"LEDGER_SPOOL_MAX_BYTES": "0"}):
+        out, _ = ledger.run("ledger", "status", "--json", code=3, **without)
+        assert not json.loads(out)["alarm"]
 
 
 def test_status_without_a_database_says_what_it_knows(ledger: Ledger) -> None:
@@ -463,6 +464,42 @@ def test_export_stops_when_nobody_reads(ledger: Ledger) -> None:
         process.stdout.close()
         assert process.stderr.read() == b""
     assert process.returncode == 1
+
+
+def test_ctrl_c_ends_what_waits_and_leaves_nothing(ledger: Ledger, tmp_path: Path) -> None:
+    directory = tmp_path / "exports"
+    directory.mkdir()
+    waits = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'ledger-%%' AND wait_event_type = 'Lock'"
+    execute = ledger.database.cluster.execute
+    with ledger.engine.connect() as connection:
+        connection.exec_driver_sql("LOCK TABLE requests IN ACCESS EXCLUSIVE MODE")
+        for command in (["tail"], ["export", "--since", "1h", "--output", str(directory / "out.jsonl")]):
+            process = ledger.start("ledger", *command)
+            wait_for(lambda: execute(waits, "postgres", {}) == [(1,)], f"{command} waits for the lock")
+            process.send_signal(signal.SIGINT)
+            out, err = process.communicate()
+            assert (process.returncode, out) == (130, b"")
+            assert b"Traceback" not in err
+            wait_for(lambda: execute(waits, "postgres", {}) == [(0,)], f"PostgreSQL has given {command} up")
+    assert list(directory.iterdir()) == []
+
+
+def test_export_shows_how_far_it_is_on_a_terminal(ledger: Ledger) -> None:
+    filled(ledger)
+    terminal, end = os.openpty()
+    process = ledger.start("ledger", "export", "--since", "3h", stderr=end)
+    os.close(end)
+    shown = b""
+    with contextlib.suppress(OSError):  # EIO: the other end is closed
+        while data := os.read(terminal, 65_536):
+            shown += data
+    os.close(terminal)
+    out, _ = process.communicate()
+    assert process.returncode == 0
+    assert len(out.splitlines()) == 3
+    assert b"exporting" in shown
+    assert b"100%" in shown
+    assert shown.endswith(b"3 exchanges exported\r\n")
 
 
 # --- replay and forget ------------------------------------------------------------------------------------------

@@ -75,7 +75,7 @@ def spool_status(spool: Spool, max_bytes: int, alarm_ratio: float) -> Status:
     Args:
         spool: Where.
         max_bytes: The largest it may get; 0: as large as the disk.
-        alarm_ratio: Part of that from which on there is an alarm.
+        alarm_ratio: Part of that from which on there is an alarm; 0: none.
     """
     found = spool.status()
     speed = catch_up = None
@@ -92,7 +92,7 @@ def spool_status(spool: Spool, max_bytes: int, alarm_ratio: float) -> Status:
         open=len(spool.open_exchanges()),
         bytes=found.bytes,
         max_bytes=max_bytes,
-        alarm=bool(max_bytes) and found.bytes >= max_bytes * alarm_ratio,
+        alarm=0 < max_bytes * alarm_ratio <= found.bytes,
     )
 
 
