@@ -44,7 +44,7 @@ def main(arguments: list[str]) -> int:
             (output / f"{part}.json").write_text(report.as_json({"conditions": about, **found}))
     results = {part: json.loads(file.read_text()) for part in PARTS if (file := output / f"{part}.json").exists()}
     figures = report.figures(results)
-    sys.stdout.write(report.table(figures))
+    sys.stdout.write(report.table([one for one in figures if one.part in (options.parts or PARTS)]))
     report.draw(results, output / "benchmark.png")
     if output == HERE / "findings":
         report.write_findings(results, figures, HERE / "FINDINGS.md")

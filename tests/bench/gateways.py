@@ -14,8 +14,8 @@ from typing import Literal
 import jinja2
 import yaml
 
-from tests.bench import load, processes
-from tests.fix_postgres import APPLICATION_PASSWORD, OWNER_PASSWORD, Database
+from tests.bench import load, processes, service
+from tests.fix_postgres import OWNER_PASSWORD, Database
 from tests.ports import free_port
 
 HERE = Path(__file__).parents[2]
@@ -123,27 +123,13 @@ class Workplace:
     def __init__(self, directory: Path, database: Database, upstream: int) -> None:
         self.directory = directory
         self.database = database
-        self.spool = directory / "spool" / "spool.sqlite3"
         self._configurations = {kind: directory / f"config-{kind}.yaml" for kind in (*KINDS, *SMALL)}
         for kind, file in self._configurations.items():
             callbacks = ["tests.bench.orm_callback.logger"] if kind == "orm" else []
             file.write_text(configuration(upstream, callbacks=callbacks))
-        self._credentials = directory / "credentials"
-        self._credentials.mkdir()
-        (self._credentials / "ledger_database_password").write_text(APPLICATION_PASSWORD)
-        (directory / "metrics").mkdir()
         # To "import httptools" fails, as where nobody has installed it: LiteLLM's own dependencies have it not.
         (directory / "stock").mkdir()
         (directory / "stock" / "httptools.py").write_text("raise ImportError\n")
-
-    def ledger_environment(self) -> dict[str, str]:
-        """Give the settings of the ledger's parts."""
-        return {
-            "LEDGER_SPOOL_PATH": str(self.spool),
-            "LEDGER_METRICS_DIRECTORY": str(self.directory / "metrics"),
-            "LEDGER_METRICS_PORT": str(free_port()),
-            **self.database.environment(),
-        }
 
     def _environment(self, kind: Kind) -> dict[str, str]:
         server = self.database.cluster
@@ -158,7 +144,7 @@ class Workplace:
         return {
             **environment,
             **unit_environment(),
-            **self.ledger_environment(),
+            **service.environment(self.directory, self.database),
             "CONFIG_FILE_PATH": str(self._configurations[kind]),
             "PYTHONPATH": str(HERE),
             "BENCH_ORM_URL": f"postgresql+psycopg2://litellm_owner:{OWNER_PASSWORD}@{server.host}:{server.port}"
@@ -187,20 +173,6 @@ class Workplace:
                 processes.wait_for_lines(log, "Application startup complete", workers, process)
                 found[kind] = Gateway(kind, port, process.pid, processes.workers(process.pid))
             yield found
-
-    @contextlib.contextmanager
-    def drain(self) -> Iterator[int]:
-        """Run the drain as its unit does; gives its pid."""
-        environment = {
-            "PATH": os.environ["PATH"],
-            "CREDENTIALS_DIRECTORY": str(self._credentials),
-            **self.ledger_environment(),
-        }
-        command = [sys.executable, "-m", "litellm_sqlalchemy.cli", "drain"]
-        log = self.directory / "drain.log"
-        with processes.running(command, environment, log) as process:
-            processes.wait_for_lines(log, "action=started", 1, process)
-            yield process.pid
 
 
 @contextlib.contextmanager

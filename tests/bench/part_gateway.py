@@ -1,7 +1,6 @@
 """What the ledger costs a request, beside the same gateway without it, the usual design, and stock LiteLLM."""
 
 import asyncio
-import contextlib
 import json
 import random
 import time
@@ -10,11 +9,11 @@ from typing import Any, TypeVar
 
 from sqlalchemy import text
 
-from litellm_sqlalchemy.ledger.spool import Spool
 from tests.bench import load, processes
 from tests.bench.gateways import KEY, KINDS, SMALL, Gateway, Kind, Workplace, scripted_upstream
 from tests.bench.orm_model import Base
 from tests.bench.run import Run
+from tests.bench.service import draining, wait_until_empty
 from tests.bench.upstream import WORDS
 from tests.fix_postgres import OWNER_PASSWORD, Database
 
@@ -38,12 +37,12 @@ def measure(run: Run) -> dict[str, Any]:
         place = Workplace(run.directory, database, upstream)
         found: dict[str, Any] = {"latency_ms": {}, "throughput": [], "killed": []}
         answered: dict[Kind, list[str]] = {kind: [] for kind in KINDS}
-        with place.drain():
+        with draining(run.directory, database):
             for workers in (1, 2):
                 run.say(f"gateway: starting four gateways with {workers} worker(s) each")
                 with place.gateways(KINDS, workers) as gateways:
                     asyncio.run(_with_workers(run, gateways, workers, upstream, found, answered))
-                    settle(place)
+                    settle(run)
                     found["stored"] = [
                         {
                             "kind": kind,
@@ -55,7 +54,7 @@ def measure(run: Run) -> dict[str, Any]:
                     for kind in STORING:
                         run.say(f"gateway: kill -9 of {kind} under load")
                         ids = asyncio.run(_until_killed(gateways[kind]))
-                        settle(place)
+                        settle(run)
                         stored = _stored(database, kind, ids)
                         found["killed"].append(
                             {"kind": kind, "workers": workers, "answered": len(ids), "stored": stored}
@@ -166,18 +165,10 @@ async def _until_killed(gateway: Gateway) -> list[str]:
     return _ids(await asking)
 
 
-def settle(place: Workplace) -> None:
-    """Wait until the drain has nothing left, and until callbacks have had their time."""
+def settle(run: Run) -> None:
+    """Wait until callbacks have had their time, and the drain has nothing left."""
     time.sleep(2)
-    give_up = time.monotonic() + SETTLED_SECONDS
-    while backlog(place) and time.monotonic() < give_up:
-        time.sleep(0.1)
-
-
-def backlog(place: Workplace) -> int:
-    """Count the records that the drain has not taken yet."""
-    with contextlib.closing(Spool(place.spool)) as spool:
-        return spool.status().records
+    wait_until_empty(run.directory, SETTLED_SECONDS)
 
 
 def _stored(database: Database, kind: Kind, call_ids: list[str]) -> int:

@@ -7,8 +7,9 @@ from typing import Any
 
 from tests.bench import load, processes
 from tests.bench.gateways import Gateway, Kind, Workplace, scripted_upstream
-from tests.bench.part_gateway import REQUEST, ask, backlog, settle
+from tests.bench.part_gateway import REQUEST, ask, settle
 from tests.bench.run import Run
+from tests.bench.service import draining
 
 PAIR: tuple[Kind, ...] = ("ledger", "none")
 CONCURRENCY = 16
@@ -17,20 +18,20 @@ CONCURRENCY = 16
 def measure(run: Run) -> dict[str, Any]:
     """Measure all of it; gives the samples."""
     with run.cluster() as server, scripted_upstream(run.directory) as upstream:
-        place = Workplace(run.directory, server.database(), upstream)
-        with place.drain():
+        database = server.database()
+        place = Workplace(run.directory, database, upstream)
+        with draining(run.directory, database):
             run.say("memory: starting LiteLLM with and without the ledger")
             with place.gateways(PAIR, 1) as gateways:
                 samples = asyncio.run(_beside_each_other(run, gateways))
-            settle(place)
+            settle(run)
         found: dict[str, Any] = {"beside": samples}
         with place.gateways(("recorded",), 1) as gateways:
             for phase in ("draining", "outage"):
                 requests = run.pick(100_000, 2_000)
                 run.say(f"memory: {requests} requests through the ledger, {phase}")
-                with place.drain() if phase == "draining" else contextlib.nullcontext():
+                with draining(run.directory, database) if phase == "draining" else contextlib.nullcontext():
                     found[phase] = asyncio.run(_through_the_ledger(gateways["recorded"], requests))
-                found[f"{phase}_backlog_records"] = backlog(place)
     return found
 
 
