@@ -83,6 +83,10 @@ class LiteLLM:
         """What the headers of an answer by a model of openai/ say; older releases have none that does."""
         return "openai" if self.release == PINNED else None
 
+    def on_disk(self) -> bytes:
+        """All that the ledger has written, deleted records included."""
+        return b"".join(file.read_bytes() for file in self.spool.parent.rglob("*") if file.is_file())
+
     def post(self, path: str, body: object, key: str = MASTER_KEY) -> httpx.Response:
         return httpx.post(
             f"http://127.0.0.1:{self.port}{path}", json=body, headers={"authorization": f"Bearer {key}"}, timeout=60

@@ -85,7 +85,7 @@ def test_every_route(release: str, tmp_path: Path) -> None:
             recorded[json.loads(record.facts)["call_id"]].append(record)
     found = [(capture_of(records), route) for route, records in recorded.items()]
 
-    on_disk = b"".join(file.read_bytes() for file in path.parent.iterdir() if file.is_file())
+    on_disk = b"".join(file.read_bytes() for file in path.parent.rglob("*") if file.is_file())
     secrets = [key for capture, route in found if capture != "full" for key in keys[route]]
     assert [secret for secret in (KEY_IN_PATH, *secrets) if secret.encode() in on_disk] == []
     for capture, route in found:
