@@ -1,6 +1,7 @@
 """Every endpoint of the real LiteLLM: what a client sent and got is in the ledger, byte for byte."""
 
 import contextlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -8,6 +9,8 @@ from typing import Any
 import httpx
 import pytest
 from litellm.proxy._types import hash_token
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
 
 from litellm_sqlalchemy.ledger.spool import Spool, SpooledRecord
 from tests.gateway.fix_litellm import MASTER_KEY, WRONG_KEY, LiteLLM, Rows
@@ -169,8 +172,82 @@ def test_an_endpoint(litellm: LiteLLM, rows: Rows, case: Case) -> None:
     assert row["call_id"] == answer.headers["x-litellm-call-id"]
 
 
-@pytest.mark.parametrize("path", ["/health/liveliness", "/health/readiness", "/ui/index.html", "/openapi.json", "/"])
+@pytest.mark.parametrize("path", ["/health/liveliness", "/health/readiness", "/ui/index.html", "/favicon.ico", "/"])
 def test_what_is_not_recorded(litellm: LiteLLM, path: str) -> None:
     before = spooled(litellm)
     assert ask(litellm, get(path)).status_code < 500
     assert spooled(litellm) == before
+
+
+def converse(litellm: LiteLLM, path: str, messages: list[str], key: str) -> tuple[list[str], int | None]:
+    """Send one message after each that comes, until the server closes; gives what came, and the code of its close."""
+    came: list[str] = []
+    headers = {"authorization": f"Bearer {key}"}
+    with connect(f"ws://127.0.0.1:{litellm.port}{path}", additional_headers=headers, open_timeout=60) as websocket:
+        for said in (*messages, None):
+            try:
+                came.append(websocket.recv(60, decode=True))
+                if said is not None:
+                    websocket.send(said)
+            except ConnectionClosed as closed:
+                return came, closed.rcvd.code if closed.rcvd else None
+        try:
+            websocket.recv(60)
+        except ConnectionClosed as closed:
+            return came, closed.rcvd.code if closed.rcvd else None
+    raise AssertionError("the server did not close")
+
+
+def spoken(body: str) -> list[str]:
+    """The messages that the ledger has, a line each."""
+    return [json.loads(line)["text"] for line in body.splitlines()]
+
+
+@pytest.mark.parametrize("path", ["/v1/realtime?model=converses", "/realtime?model=converses"])
+def test_realtime(litellm: LiteLLM, rows: Rows, path: str) -> None:
+    sent = [json.dumps({"type": kind, "n": "\u00df"}) for kind in ("response.create", "response.cancel")]
+    came, _ = converse(litellm, path, sent, MASTER_KEY)
+    assert len(came) == 3
+    (row,) = rows(1)
+    assert spoken(row["request_body_text"]) == sent
+    assert spoken(row["body_text"]) == came
+    assert (row["request_method"], row["request_path"]) == ("WEBSOCKET", path.partition("?")[0])
+    assert (row["status"], row["outcome"]) == (101, "completed")
+    assert row["request_key_hash"] == hash_token(MASTER_KEY)
+
+
+def test_realtime_with_a_wrong_key(litellm: LiteLLM, rows: Rows) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        converse(litellm, "/v1/realtime?model=converses", [], WRONG_KEY)
+    (row,) = rows(1)
+    assert (row["status"], row["outcome"]) == (refused.value.response.status_code, "refused")
+    assert row["request_key_hash"] == hash_token(WRONG_KEY)
+
+
+SECRETS = {name: f"sk-{name}-of-somebody" for name in ("key", "api_key", "password", "master_key", "token")}
+MANAGEMENT = [
+    *(
+        "/key/generate",
+        "/key/update",
+        "/key/regenerate",
+        "/key/sk-key-of-somebody/regenerate",
+        "/user/new",
+        "/team/new",
+    ),
+    *("/credentials", "/login", "/v2/login", "/sso/key/generate", "/config/update", "/model/new", "/model/update"),
+    *("/key/service-account/generate", "/v1/mcp/server", "/token", "/register", "/health/test_connection"),
+    *("/onboarding/claim_token", "/config/pass_through_endpoint", "/cache/settings/test", "/search_tools"),
+]
+
+
+@pytest.mark.parametrize("path", MANAGEMENT)
+def test_a_management_endpoint(litellm: LiteLLM, rows: Rows, path: str) -> None:
+    """Without a database LiteLLM answers most of them with an error; test_routes.py has them answer with keys."""
+    answer = ask(litellm, Case(path, {"json": {**SECRETS, "litellm_params": SECRETS}, "params": SECRETS}))
+    (row,) = rows(1)
+    assert (row["status"], row["request_method"]) == (answer.status_code, "POST")
+    assert row["request_body_size"] == len(answer.request.content)
+    kept = ("body", "body_text", "body_bytes")
+    assert [row[f"{half}{name}"] for half in ("request_", "") for name in kept] == [None] * 6
+    on_disk = litellm.on_disk()
+    assert [name for name, secret in SECRETS.items() if secret in str(row) or secret.encode() in on_disk] == []
