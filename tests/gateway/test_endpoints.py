@@ -235,7 +235,7 @@ MANAGEMENT = [
         "/team/new",
     ),
     *("/credentials", "/login", "/v2/login", "/sso/key/generate", "/config/update", "/model/new", "/model/update"),
-    *("/key/service-account/generate", "/v1/mcp/server", "/token", "/register", "/health/test_connection"),
+    *("/team/new", "/key/service-account/generate", "/v1/mcp/server", "/token", "/register", "/health/test_connection"),
     *("/onboarding/claim_token", "/config/pass_through_endpoint", "/cache/settings/test", "/search_tools"),
 ]
 
