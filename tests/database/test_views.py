@@ -307,3 +307,44 @@ def test_a_call_id_that_looks_like_an_id_is_found(owner: Connection) -> None:
     found = store(owner, request={"call_id": str(theirs)}, response={"call_id": str(theirs)})
     assert exchange(owner, theirs) == [{"id": found}]
     assert exchange(owner, uuid7(1)) == []
+
+
+# The questions for which there are indexes, and theirs.
+INDEXED = {
+    "SELECT * FROM requests WHERE call_id = '9'": "requests_p{day}_call_id_idx",
+    "SELECT * FROM requests WHERE end_user = '9'": "requests_p{day}_end_user_idx",
+    "SELECT * FROM usages WHERE end_user = '9'": "usages_p{day}_end_user_idx",
+    "SELECT outcome, count(*) FROM responses WHERE received_at >= '{since}' AND received_at < '{until}'"
+    " AND finished_at >= '{since} 00:05' AND finished_at < '{since} 00:06' GROUP BY outcome": (
+        "responses_p{day}_finished_at_idx"
+    ),
+    "SELECT * FROM requests WHERE received_at >= '{since}' AND received_at < '{until}'"
+    " ORDER BY received_at DESC LIMIT 20": "requests_p{day}_pkey",
+}
+MANY = """
+INSERT INTO requests (received_at, id, call_id, end_user, method, path, stream, headers, body_size, body_complete)
+SELECT timestamptz '{since}' + n * interval '1 second', gen_random_uuid(), n, n, 'POST', '/', false, '{{}}', 0, true
+  FROM generate_series(0, 29999) AS n;
+INSERT INTO responses (received_at, id, call_id, outcome, finished_at, cache_hit, headers, body_size)
+SELECT received_at, id, call_id, 'completed', received_at, false, '{{}}', 0 FROM requests ORDER BY received_at;
+INSERT INTO usages (received_at, id, end_user) SELECT received_at, id, end_user FROM requests;
+ANALYZE requests, responses, usages;
+"""
+
+
+def test_each_index_serves_its_question(owner: Connection) -> None:
+    names = {"since": NOON.date(), "until": NOON.date() + dt.timedelta(days=1), "day": f"{NOON:%Y%m%d}"}
+    owner.exec_driver_sql("SET timezone = 'UTC'")
+    owner.exec_driver_sql(MANY.format_map(names))
+    for query, index in INDEXED.items():
+        plan = json.dumps(owner.exec_driver_sql(f"EXPLAIN (FORMAT JSON) {query.format_map(names)}").scalar())
+        assert f'"Index Name": "{index.format_map(names)}"' in plan
+
+
+def test_bodies_are_compressed_the_fast_way(owner: Connection) -> None:
+    found = rows(
+        owner,
+        "SELECT DISTINCT attcompression FROM pg_attribute JOIN pg_class ON pg_class.oid = attrelid"
+        " WHERE relname ~ '^(requests|responses)' AND relkind IN ('p', 'r') AND attname ~ '^body(_text|_bytes)?$'",
+    )
+    assert found == [{"attcompression": "l"}]

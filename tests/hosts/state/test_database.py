@@ -5,7 +5,7 @@ import psycopg2.errors
 import pytest
 from testinfra.host import Host
 
-from tests.hosts.lab import Lab
+from tests.hosts.lab import Lab, eventually
 
 OWNER, APPLICATION, READER = "litellm_owner", "litellm", "litellm_reader"
 PASSWORDS = {
@@ -16,6 +16,7 @@ PASSWORDS = {
 
 PG_HBA = """\
 local all postgres peer
+local litellm_db litellm_owner peer map=maintenance
 hostssl litellm_db litellm_owner 192.168.10.18/32 scram-sha-256
 hostssl litellm_db litellm 192.168.10.18/32 scram-sha-256
 hostssl litellm_db litellm_reader 192.168.10.18/32 scram-sha-256
@@ -78,6 +79,10 @@ def test_another_database_is_closed(lab: Lab) -> None:
         (APPLICATION, "DROP TABLE responses"),
         (APPLICATION, "TRUNCATE responses"),
         (APPLICATION, "CREATE SCHEMA mine"),
+        (APPLICATION, "SELECT make_days()"),
+        (APPLICATION, "SELECT drop_days()"),
+        (APPLICATION, "TABLE partman.part_config"),
+        (READER, "SELECT * FROM forget_end_user('anna')"),
         (OWNER, "CREATE ROLE mine"),
         (OWNER, "COPY requests TO '/tmp/mine'"),
     ],
@@ -136,6 +141,48 @@ def test_the_rules_of_access_are_these_and_no_others(database: Host) -> None:
     lines = [" ".join(line.split()) for line in rules.content_string.splitlines()]
     assert "\n".join(line for line in lines if line and not line.startswith("#")) == PG_HBA
     assert (rules.user, rules.group, rules.mode) == ("postgres", "postgres", 0o640)
+
+
+def test_only_postgres_is_the_owner_by_its_name(database: Host) -> None:
+    names = database.file("/etc/postgresql/17/main/pg_ident.conf")
+    lines = [line.split() for line in names.content_string.splitlines() if line and not line.startswith("#")]
+    assert lines == [["maintenance", "postgres", OWNER]]
+    assert (names.user, names.group, names.mode) == ("postgres", "postgres", 0o640)
+    database.check_output("runuser --user postgres -- psql --username=litellm_owner litellm_db -c 'SELECT 1'")
+    other = database.run("runuser --user nobody -- psql --username=litellm_owner litellm_db -c 'SELECT 1'")
+    assert "Peer authentication failed" in other.stderr
+
+
+DAYS = """
+SELECT parent, count(*)
+  FROM unnest(ARRAY['requests', 'responses', 'usages']) AS parent, generate_series(0, 7) AS ahead
+ WHERE to_regclass(parent || to_char(now() + ahead * interval '1 day', '"_p"YYYYMMDD')) IS NOT NULL
+ GROUP BY parent ORDER BY parent
+"""
+EIGHT = [{"parent": table, "count": 8} for table in ("requests", "responses", "usages")]
+
+
+def test_a_timer_makes_the_days_of_a_week_ahead(lab: Lab, database: Host) -> None:
+    timer = database.service("ledger-maintenance.timer")
+    assert timer.is_running
+    assert timer.is_enabled
+    assert lab.sql(DAYS) == EIGHT
+    last = lab.sql("SELECT to_char(now() + interval '7 days', 'YYYYMMDD') AS day")[0]["day"]
+    lab.script(
+        "database", f"runuser --user postgres -- psql litellm_db -c 'DROP TABLE responses_p{last}, usages_p{last}'"
+    )
+    database.check_output("systemctl start ledger-maintenance.service")
+    assert lab.sql(DAYS) == EIGHT
+    owners = lab.sql("SELECT DISTINCT relowner::regrole::text AS owner FROM pg_class WHERE relispartition")
+    assert owners == [{"owner": OWNER}]
+
+
+def test_postgresql_that_is_killed_comes_back(database: Host) -> None:
+    before = database.service("postgresql@17-main").systemd_properties["MainPID"]
+    database.check_output("kill -KILL %s", before)
+    ask = "runuser --user postgres -- psql -tAc 'SELECT 1'"
+    eventually(lambda: database.run(ask).stdout.strip() == "1")
+    assert database.service("postgresql@17-main").systemd_properties["MainPID"] not in {before, "0"}
 
 
 def test_the_settings_are_in_one_file(database: Host) -> None:

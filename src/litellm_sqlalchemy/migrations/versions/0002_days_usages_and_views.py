@@ -363,8 +363,9 @@ def upgrade() -> None:
             ),
         )
         op.create_check_constraint(op.f(f"{table}_capture_check"), table, "capture IN ('full', 'metadata')")
-        for column in ("body", "body_text", "body_bytes"):
-            op.execute(f"ALTER TABLE {table} ALTER COLUMN {column} SET COMPRESSION lz4")
+        for part in (table, f"{table}_default"):  # it is not passed on to a partition that there is
+            for column in ("body", "body_text", "body_bytes"):
+                op.execute(f"ALTER TABLE {part} ALTER COLUMN {column} SET COMPRESSION lz4")
     op.alter_column(
         "responses",
         "finished_at",
@@ -460,5 +461,6 @@ def downgrade() -> None:
         op.drop_constraint(op.f(f"{table}_capture_check"), table)
         for column in ("redactions", "body_sha256", "capture"):
             op.drop_column(table, column)
-        for column in ("body", "body_text", "body_bytes"):
-            op.execute(f"ALTER TABLE {table} ALTER COLUMN {column} SET COMPRESSION default")
+        for part in (table, f"{table}_default"):
+            for column in ("body", "body_text", "body_bytes"):
+                op.execute(f"ALTER TABLE {part} ALTER COLUMN {column} SET COMPRESSION default")
