@@ -29,6 +29,7 @@ INSERT INTO responses (received_at, id, call_id, finished_at, outcome, status, c
 SELECT received_at, id, call_id, now(), '{outcome}', {status}, false, 1, '{{}}', {size}, '\\x{body}'
 FROM requests WHERE id = '{id}';
 """
+FORGOTTEN = "UPDATE requests SET body_text = NULL WHERE call_id = '{call_id}';"
 
 
 def _sql(template: str, body: bytes, **values: Any) -> str:
@@ -89,8 +90,14 @@ CASES: dict[str, tuple[str, Callable[[str], str], dict[str, int]]] = {
         {"unanswered": 1, "no outcome": 1},
     ),
     "refused": ("refused", lambda _: "", {"refused": 1}),
+    "refused and known by its size": (
+        "refused",
+        lambda call: stored(call) + FORGOTTEN.format(call_id=call),
+        {"refused": 1},
+    ),
+    "refused and altered": ("refused", lambda call: stored(call, sent=SENT.upper()), {"refused": 1, "altered": 1}),
 }
-FINE = {"all is well", "never came", "interrupted", "refused"}
+FINE = {"all is well", "never came", "interrupted", "refused", "refused and known by its size"}
 
 
 @pytest.fixture

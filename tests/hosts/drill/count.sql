@@ -13,6 +13,7 @@ SELECT coalesce(request.call_id, response.call_id) AS call_id,
        request.id IS NOT NULL AS asked,
        response.id IS NOT NULL AS answered,
        request.body_complete,
+       num_nonnulls(request.body_bytes, request.body_text) > 0 AS body_kept,
        response.outcome,
        response.status,
        request.body_size AS request_size,
@@ -26,7 +27,8 @@ SELECT call_id, label, verdict,
        count(halves) AS rows,
        coalesce(bool_or(asked AND answered), false) AS stored,
        coalesce(bool_or(
-           asked AND (verdict = 'answered' OR body_complete)
+           -- Of a call without an answer the body need not be kept, but it must not be another one.
+           asked AND (verdict = 'answered' OR body_complete AND body_kept)
            AND (request_size, request_sha256) IS DISTINCT FROM (sent_size, sent_sha256)
            OR answered AND verdict = 'answered'
            AND (response_size, response_sha256, halves.status)

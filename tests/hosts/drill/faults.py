@@ -46,6 +46,14 @@ def _sql(lab: Lab, statements: str, **variables: str) -> str:
     return lab.script("database", f"{PSQL} --set=ON_ERROR_STOP=1 {options} <<'SQL'\n{statements}\nSQL\n").strip()
 
 
+def _sql_if_it_can(lab: Lab, statements: str) -> str:
+    """Nothing, while PostgreSQL is away."""
+    try:
+        return _sql(lab, statements)
+    except subprocess.CalledProcessError:
+        return ""
+
+
 def _workers(lab: Lab) -> list[str]:
     return lab.script("gateway", f"{WORKERS} || true").split()
 
@@ -109,22 +117,19 @@ def kill_drain(lab: Lab, answered: Answered) -> None:
 def kill_backend(lab: Lab, answered: Answered) -> None:
     """kill -9 of the PostgreSQL backend that serves the drain, three times; all of PostgreSQL recovers from a crash."""
     which = "SELECT pid FROM pg_stat_activity WHERE application_name = 'ledger-drain'"
-
-    def pids() -> list[str]:
-        try:
-            return _sql(lab, which).split()
-        except subprocess.CalledProcessError:  # it still recovers from the kill before
-            return []
-
-    _repeatedly(lambda: lab.script("database", f"kill -KILL {eventually(pids)[0]}"), answered)
+    _repeatedly(
+        lambda: lab.script("database", f"kill -KILL {eventually(lambda: _sql_if_it_can(lab, which)).split()[0]}"),
+        answered,
+    )
 
 
 @_fault
 def kill_postmaster(lab: Lab, _: Answered) -> None:
-    """kill -9 of PostgreSQL's first process, and a start 10 seconds later."""
+    """kill -9 of PostgreSQL's first process; systemd starts it anew."""
+    start = "SELECT pg_postmaster_start_time()"
+    before = _sql(lab, start)
     lab.script("database", f"kill -KILL $(head --lines=1 {DATA}/postmaster.pid)")
-    time.sleep(SHORT_SECONDS)
-    _start_postgresql(lab)
+    eventually(lambda: _sql_if_it_can(lab, start) not in {"", before})
 
 
 @_fault
@@ -148,7 +153,7 @@ def stop_database_shortly(lab: Lab, _: Answered) -> None:
 def _stop_postgresql(lab: Lab, seconds: float) -> None:
     lab.script("database", f"systemctl stop {POSTGRESQL}")
     time.sleep(seconds)
-    _start_postgresql(lab)
+    lab.script("database", f"systemctl start {POSTGRESQL}")
 
 
 @_fault
@@ -235,7 +240,7 @@ def disk_full_database(lab: Lab, answered: Answered) -> None:
         lab.script("database", FILL.format(DATA))
         time.sleep(SHORT_SECONDS * 2)  # PostgreSQL has some pages at hand
         lab.script("database", f"rm {DATA}/filler")
-        _start_postgresql(lab)
+        eventually(lambda: _sql_if_it_can(lab, "CREATE TEMPORARY TABLE room AS SELECT 1; SELECT 1"))
         answered()
 
 
@@ -280,11 +285,6 @@ def _small_disk(lab: Lab, host: str, directory: str, units: str, *, spare_mb: in
             systemctl start {units}
             """,
         )
-
-
-def _start_postgresql(lab: Lab) -> None:
-    """Start it, as often as it takes: after a kill, its last backends may still be leaving."""
-    eventually(lambda: "online" in lab.script("database", f"systemctl restart {POSTGRESQL}; pg_lsclusters"))
 
 
 def _boot(lab: Lab, host: str) -> str:
