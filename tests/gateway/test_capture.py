@@ -24,10 +24,8 @@ from litellm_sqlalchemy.ledger.exchange import NOT_RECORDED
 from litellm_sqlalchemy.settings import CaptureSettings
 from tests.fix_bodies import BODIES
 from tests.fix_server import Client, serving, wait_for
-from tests.gateway.fix_capture import CHAT, KEY, Broken, Gateway, Upstream, broken, gate, gateway, http, path, upstream
+from tests.gateway.fix_capture import CHAT, KEY, Broken, Gateway, Upstream
 from tests.ports import free_port, listens
-
-__all__ = ["broken", "gate", "gateway", "http", "path", "upstream"]
 
 
 @pytest.mark.parametrize("http", ["h11", "httptools"])

@@ -19,10 +19,8 @@ from litellm_sqlalchemy.ledger.exchange import Exchange
 from litellm_sqlalchemy.ledger.metrics import render
 from litellm_sqlalchemy.settings import CaptureSettings
 from tests.fix_server import Client, serving, wait_for
-from tests.gateway.fix_capture import CHAT, Broken, Gateway, Upstream, broken, gate, path, upstream
+from tests.gateway.fix_capture import CHAT, Broken, Gateway, Upstream
 from tests.gateway.test_websocket import connected, echo, messages
-
-__all__ = ["broken", "gate", "path", "upstream"]
 
 
 @pytest.fixture(autouse=True)

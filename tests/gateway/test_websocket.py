@@ -23,10 +23,8 @@ from websockets.sync.client import ClientConnection, connect
 from litellm_sqlalchemy.ledger import websocket
 from litellm_sqlalchemy.ledger.asgi import Receive, Scope, Send
 from tests.fix_server import wait_for
-from tests.gateway.fix_capture import KEY, Broken, Gateway, Upstream, broken, gate, gateway, path, upstream
+from tests.gateway.fix_capture import KEY, Broken, Gateway, Upstream
 from tests.ports import free_port, listens
-
-__all__ = ["broken", "gate", "gateway", "path", "upstream"]
 
 REALTIME = "/v1/realtime"
 Message = str | bytes
