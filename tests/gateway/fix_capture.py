@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
@@ -93,7 +94,7 @@ class Gateway:
     def records(self) -> list[Record]:
         with contextlib.closing(Spool(self.path)) as spool:
             return [
-                Record(kind=r.kind, exchange=r.exchange, received_at=r.received_at, facts=r.facts, body=r.body)
+                Record(kind=r.kind, exchange=UUID(bytes=r.id), received_at=r.received_at, facts=r.facts, body=r.body)
                 for r in spool.read(1_000, 1 << 30)
             ]
 
