@@ -82,10 +82,16 @@ def _make_app() -> App:
     settings = load(CaptureSettings)
     check_configuration()
     read_credentials()
-    from litellm.proxy.proxy_server import app as litellm_app  # noqa: PLC0415 - it reads the environment at import
+    # LiteLLM reads the environment when it is imported.
+    from litellm.proxy.proxy_server import app as litellm_app  # noqa: PLC0415
+
+    # LiteLLM reads the environment when it is imported.
+    from litellm_sqlalchemy.ledger import usage  # noqa: PLC0415
 
     settings = settings.model_copy(update={"full_paths": (*settings.full_paths, *passed_on())})
-    return announce(Ledger(litellm_app, settings))
+    ledger = Ledger(litellm_app, settings, usage.flush)
+    usage.register(ledger)
+    return announce(ledger)
 
 
 app = _make_app()

@@ -27,6 +27,7 @@ SECRET_NAME = re.compile(r"key|token|secret|passw|code|auth|sig|credential|sessi
 # As every key of LiteLLM begins; behind the name of the subprotocol may be any.
 SECRET_VALUE = re.compile(r"\bopenai-insecure-api-key\.[^\s,]+|\bsk-[\w-]+")
 REDACTED = "REDACTED"
+WEBSOCKET_QUERY = re.compile(r'("WebSocket [^"?]*)\?[^"]*')  # in uvicorn's log
 
 
 class Rules:
@@ -146,7 +147,7 @@ def hide_query(record: logging.LogRecord) -> bool:
     Args:
         record: Any line's.
     """
-    if isinstance(record.args, tuple) and '"WebSocket %s"' in str(record.msg):
-        client, path, *others = record.args
-        record.args = (client, redact(str(path).partition("?")[0]), *others)
+    message = record.getMessage()  # LiteLLM may have put it together already
+    if WEBSOCKET_QUERY.search(message):
+        record.msg, record.args = WEBSOCKET_QUERY.sub(r"\1", message), ()
     return True
