@@ -39,6 +39,7 @@ COULD_NOT = 1  # exit code: database, spool or file
 WRONG = 2  # arguments or settings
 NOT_FOUND = ATTENTION = 3
 PROGRESS_SECONDS = 10.0
+FOLLOWING = "Following what ends from now on; Ctrl-C ends this."
 EXIT_CODES = """
 Exit codes: 0 done; 1 it could not be done (database, spool, file); 2 wrong arguments or settings; 3 not found, or
 (status) something wants a person; 130 interrupted by Ctrl-C.
@@ -160,7 +161,7 @@ def tail() -> None:
     """
     settings = load(DrainSettings)
     with _database(settings, "ledger-tail") as engine:
-        for exchange in exchanges.follow(engine):
+        for exchange in exchanges.follow(engine, lambda: typer.echo(FOLLOWING, err=True)):
             typer.echo(exchanges.line(exchange))
 
 

@@ -7,7 +7,7 @@ import datetime as dt
 import decimal
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from uuid import UUID
 
 from sqlalchemy import Connection, Engine, RowMapping, text
@@ -61,11 +61,12 @@ def half(connection: Connection, exchange: RowMapping, kind: str) -> RowMapping 
     return connection.execute(HALVES[kind], key).mappings().one_or_none()
 
 
-def follow(engine: Engine) -> Iterator[RowMapping]:
+def follow(engine: Engine, begun: Callable[[], None]) -> Iterator[RowMapping]:
     """Give each exchange that ends from now on, as soon as it is in the database; never returns.
 
     Args:
         engine: The database.
+        begun: Called when "now" is: from there on nothing that ends is missed.
     """
     ended: dict[Key, bool] = {}
     started = False
@@ -78,6 +79,8 @@ def follow(engine: Engine) -> Iterator[RowMapping]:
             if started:
                 for key in sorted(key for key, has_ended in recent.items() if has_ended and not ended.get(key)):
                     yield connection.execute(SUMMARY, {"received_at": key[0], "id": key[1]}).mappings().one()
+        if not started:
+            begun()
         ended, started = recent, True
         time.sleep(PAUSE_SECONDS)
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.hosts.lab import CHECKOUT, Lab, eventually
+from tests.hosts.lab import CHECKOUT, Lab
 
 BLOCK = re.compile(r"^```bash(?: (?P<where>\w+))?\n(?P<commands>.*?)^```$", re.MULTILINE | re.DOTALL)
 BLOCKS = [(match["where"], match["commands"]) for match in BLOCK.finditer((CHECKOUT / "RUNBOOK.md").read_text())]
@@ -51,11 +51,10 @@ def test_every_command_is_in_a_block() -> None:
 def test_tail_until_interrupted(lab: Lab, client: httpx.Client) -> None:
     """On a terminal, as one types it: a line comes while it runs, and Ctrl-C ends it."""
     command = ["ssh", "-F", lab.ssh_config, "-tt", "gateway", "sudo litellm-sqlalchemy ledger tail"]
-    has_looked = "SELECT 1 FROM pg_stat_activity WHERE application_name = 'ledger-tail' AND query LIKE '%ended%'"
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as tail:
         assert tail.stdin
         assert tail.stdout
-        eventually(lambda: lab.sql(has_looked))
+        assert tail.stdout.readline().startswith(b"Following")
         answer = client.post("/v1/chat/completions", json={"model": "no-such-model", "messages": []})
         line = tail.stdout.readline().decode()
         tail.stdin.write(b"\x03")
