@@ -135,7 +135,6 @@ def running(release: str, directory: Path) -> Iterator[LiteLLM]:
                 "LITELLM_LOCAL_MODEL_COST_MAP": "True",
                 "LITELLM_MODE": "PRODUCTION",
                 "OPENAI_API_BASE": f"http://127.0.0.1:{upstream}",  # of the pass-through /openai
-                "PYTHONPATH": str(CHECKOUT / "src"),
                 "NOTIFY_SOCKET": str(directory / "notify"),
             },
             stdout=log,

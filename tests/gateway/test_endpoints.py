@@ -236,7 +236,7 @@ MANAGEMENT = [
         "/team/new",
     ),
     *("/credentials", "/login", "/v2/login", "/sso/key/generate", "/config/update", "/model/new", "/model/update"),
-    *("/team/new", "/key/service-account/generate", "/v1/mcp/server", "/token", "/register", "/health/test_connection"),
+    *("/key/service-account/generate", "/v1/mcp/server", "/token", "/register", "/health/test_connection"),
     *("/onboarding/claim_token", "/config/pass_through_endpoint", "/cache/settings/test", "/search_tools"),
 ]
 
