@@ -18,7 +18,7 @@ from litellm_sqlalchemy.ledger.drain import Drain
 from litellm_sqlalchemy.ledger.spool import Spool
 from tests.fix_postgres import Database
 from tests.fix_server import serving, wait_for
-from tests.gateway.fix_upstream import PROVIDER_KEY, UPSTREAM, go_on
+from tests.gateway.fix_upstream import PROVIDER_KEY, go_on, make_upstream
 from tests.ports import free_port
 
 CHECKOUT = Path(__file__).parents[2]
@@ -113,7 +113,7 @@ def running(release: str, directory: Path) -> Iterator[LiteLLM]:
     ):
         (credentials / name).write_text(f"{secret}\n")
     with (
-        serving(UPSTREAM) as upstream,
+        serving(make_upstream()) as upstream,
         socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd,
         (directory / "log").open("w") as log,
     ):

@@ -189,30 +189,13 @@ async def _pass(request: Request) -> Response:
 
 
 async def _realtime(websocket: WebSocket) -> None:
-    """Greets, answers each message with itself, and closes after the one that asks for it."""
+    """Greets, and answers each message with itself."""
     assert websocket.headers["authorization"] == f"Bearer {PROVIDER_KEY}"
     await websocket.accept()
-    await websocket.send_json({"type": "session.created", "session": {"id": "sess_1"}})
-    async for message in websocket.iter_json():
-        await websocket.send_json({"type": "conversation.item.created", "item": message})
-        if message["type"] == "response.cancel":
-            await websocket.close()
-            return
-
-
-mcp = MCPServer("upstream")
-
-
-@mcp.tool()
-def capital(country: str) -> str:
-    """Tells a country's capital."""
-    return f"Paris is the capital of {country}"
-
-
-@contextlib.asynccontextmanager
-async def _lifespan(_app: Starlette) -> AsyncIterator[None]:
-    async with mcp.session_manager.run():
-        yield
+    await websocket.send_json({"type": "session.created", "event_id": "event_0", "session": {"id": "sess_1"}})
+    place = {"response_id": "resp_1", "item_id": "item_1", "output_index": 0, "content_index": 0}
+    async for said in websocket.iter_text():
+        await websocket.send_json({"type": "response.text.delta", "event_id": "event_1", "delta": said, **place})
 
 
 OPENAI = [
@@ -234,9 +217,18 @@ OPENAI = [
     Route("/vector_stores/{store}/search", _vector_stores, methods=["POST"]),
     WebSocketRoute("/realtime", _realtime),
 ]
-UPSTREAM = Starlette(
-    lifespan=_lifespan,
-    routes=[
+
+
+def make_upstream() -> Starlette:
+    """Make an upstream; for one start, because a session manager of MCP runs once."""
+    mcp = MCPServer("upstream")
+
+    @mcp.tool()
+    def capital(country: str) -> str:
+        """Tells a country's capital."""
+        return f"Paris is the capital of {country}"
+
+    routes = [
         Mount("/v1", routes=OPENAI),
         *OPENAI,  # LiteLLM asks for some without /v1, if that is not in $OPENAI_API_BASE
         Route("/v1/rerank", _rerank, methods=["POST"]),
@@ -246,5 +238,11 @@ UPSTREAM = Starlette(
         Route("/passed", _pass, methods=["POST"]),
         Route("/passed/{path:path}", _pass, methods=["POST"]),
         *mcp.streamable_http_app(stateless_http=True).routes,
-    ],
-)
+    ]
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        async with mcp.session_manager.run():
+            yield
+
+    return Starlette(lifespan=lifespan, routes=routes)
