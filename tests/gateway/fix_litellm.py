@@ -125,6 +125,8 @@ def running(release: str, directory: Path) -> Iterator[LiteLLM]:
             [
                 *(interpreter(release), "-m", "uvicorn", "litellm_sqlalchemy.gateway:app", "--lifespan", "on"),
                 *("--workers", "2", "--port", str(port)),
+                # It has bytes for a WebSocket's text, as uvicorn's newer protocol does not take them.
+                *(("--ws", "websockets") if release == "1.83.0" else ()),
             ],
             env={
                 "PATH": os.environ["PATH"],

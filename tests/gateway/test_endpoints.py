@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+from base64 import b64decode
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -193,7 +194,8 @@ def converse(litellm: LiteLLM, path: str, messages: list[str], key: str) -> list
 
 def spoken(body: str) -> list[str]:
     """The messages that the ledger has, a line each."""
-    return [json.loads(line)["text"] for line in body.splitlines()]
+    messages = [json.loads(line) for line in body.splitlines()]
+    return [message["text"] if "text" in message else b64decode(message["bytes"]).decode() for message in messages]
 
 
 @pytest.mark.parametrize("path", ["/v1/realtime?model=converses", "/realtime?model=converses"])

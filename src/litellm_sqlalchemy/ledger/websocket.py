@@ -113,10 +113,11 @@ class WebSocketExchange(Exchange):
 
     def _line(self, message: Message) -> bytes:
         said: dict[str, Any] = {"at_ms": round(self._ms(time.perf_counter()), 3)}
-        if message.get("bytes") is not None:
-            said["bytes"] = base64.b64encode(message["bytes"]).decode()
+        data = message.get("text") if message.get("bytes") is None else message["bytes"]
+        if isinstance(data, bytes):  # LiteLLM 1.83 has bytes for text
+            said["bytes"] = base64.b64encode(data).decode()
         else:
-            said["text"] = message.get("text") or ""
+            said["text"] = data or ""
         return json.dumps(said, ensure_ascii=False).encode("utf-8", "surrogatepass")
 
     def _begin_next_part(self, full: Journal) -> Journal:
