@@ -136,13 +136,17 @@ def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
     """Writes to the spool wait until this is set."""
     opened = threading.Event()
     append = SpoolWriter.append
+    waiting: list[asyncio.Future[None]] = []
 
     def wait_and_append(self: SpoolWriter, *records: Record, **options: bool) -> asyncio.Future[None]:
-        async def wait() -> None:
+        async def wait(before: list[asyncio.Future[None]]) -> None:
             await asyncio.to_thread(opened.wait, 60)
+            if before:  # in order
+                await asyncio.wait(before)
             await append(self, *records, **options)
 
-        return asyncio.ensure_future(wait())
+        waiting.append(asyncio.ensure_future(wait(waiting[-1:])))
+        return waiting[-1]
 
     monkeypatch.setattr(SpoolWriter, "append", wait_and_append)
     yield opened

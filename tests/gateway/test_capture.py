@@ -24,6 +24,7 @@ from litellm_sqlalchemy.ledger.exchange import NOT_RECORDED
 from litellm_sqlalchemy.settings import CaptureSettings
 from tests.fix_bodies import BODIES
 from tests.fix_server import Client, serving, wait_for
+from tests.fix_spool import commits
 from tests.gateway.fix_capture import CHAT, KEY, Broken, Gateway, Upstream
 from tests.ports import free_port, listens
 
@@ -240,6 +241,15 @@ def test_any_bytes(gateway: Gateway, body: bytes, answer: list[bytes], with_leng
     assert gateway.post(content=body).content == b"".join(answer)
     request, response = gateway.records()[before:]
     assert (request.body, response.body) == (body, b"".join(answer)) == (gateway.upstream.bodies[-1], response.body)
+
+
+def test_an_answer_that_is_quick_is_committed_with_its_request(gateway: Gateway) -> None:
+    gateway.post()
+    before = commits(gateway.path)
+    for _ in range(50):
+        gateway.post()
+    assert len(gateway.records()) == 102
+    assert commits(gateway.path) - before < 100
 
 
 def test_many_exchanges_at_once(gateway: Gateway) -> None:

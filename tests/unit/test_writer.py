@@ -23,6 +23,7 @@ from litellm_sqlalchemy.ledger import writer as writer_module
 from litellm_sqlalchemy.ledger.committer import LARGEST_COPY
 from litellm_sqlalchemy.ledger.spool import SCHEMA_VERSION, Record, Spool, SpoolError, SpoolFullError
 from litellm_sqlalchemy.ledger.writer import SpoolWriter
+from tests.fix_spool import commits
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
@@ -57,14 +58,6 @@ def rows(path: Path) -> list[tuple[int, str, bytes | None]]:
 
 def numbers(path: Path) -> list[int]:
     return [number for number, _, _ in rows(path)]
-
-
-def commits(path: Path) -> int:
-    """Commits since the write-ahead log began: SQLite marks the last frame of each with the size of the file."""
-    log = path.with_name(path.name + "-wal").read_bytes()
-    page = int.from_bytes(log[8:12])
-    frames = (log[at : at + 24] for at in range(32, len(log), 24 + page))
-    return sum(1 for frame in frames if frame[4:8] != bytes(4) and frame[8:16] == log[16:24])
 
 
 def child(writer: SpoolWriter) -> int:

@@ -185,17 +185,25 @@ class HttpExchange(Exchange):
         return any(name == b"expect" and value.lower() == b"100-continue" for name, value in self.scope["headers"])
 
     async def _store(self, outcome: str, error: str | None = None) -> None:
-        if self._request_stored is not None:
-            await asyncio.wait([self._request_stored])
+        stored = self._request_stored
+        if stored is not None and not stored.done():
+            try:
+                await self._recorder.append(self._response_record(outcome, error))  # which takes the request's along
+            finally:
+                await asyncio.wait([stored])
+            if stored.exception() is None:
+                return
         await self._recorder.append(*self._missing_records(outcome, error))
 
     def _missing_records(self, outcome: str, error: str | None = None) -> tuple[Record, ...]:
         """Make the response's record, and the request's if that is not stored yet, or could not be."""
-        body = b"".join(self._response_body) if self._keep_body else None
-        facts = self._response_facts(outcome, error, size=self._response_size)
-        response = self._identity.record("response", facts, body)
+        response = self._response_record(outcome, error)
         stored = self._request_stored
         return (response,) if stored and not stored.exception() else (self._request_record(), response)
+
+    def _response_record(self, outcome: str, error: str | None) -> Record:
+        body = b"".join(self._response_body) if self._keep_body else None
+        return self._identity.record("response", self._response_facts(outcome, error, size=self._response_size), body)
 
     def _request_record(self) -> Record:
         facts = self._request_facts(size=self._request_size, complete=self._request_complete)
