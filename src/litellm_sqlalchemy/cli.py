@@ -72,6 +72,7 @@ def drain() -> None:
         rows=RowMaker(settings.policies, Redactor(settings.redactions)),
         metrics=DrainMetrics(Metrics(settings.metrics_directory), settings.spool_max_bytes, settings.spool_alarm_ratio),
     )
+    sys.setswitchinterval(0.0005)  # seconds: the thread that stores must not wait for the one that makes rows
     # Signals are waited for, not handled: a handler that sets an event may find its lock held by what it interrupts.
     stopping = {signal.SIGTERM, signal.SIGINT}
     signal.pthread_sigmask(signal.SIG_BLOCK, stopping)  # before there are threads: they take it over

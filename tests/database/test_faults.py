@@ -6,6 +6,7 @@ import logging
 import os
 import random
 import re
+import socket
 import subprocess
 import sys
 import threading
@@ -294,6 +295,16 @@ def test_there_is_one_drain_at_a_time(writer: Spool, ledger_database: Database) 
     third.terminate()
     third.communicate(timeout=60)
     assert third.returncode == 0
+
+
+def test_it_tells_systemd_that_it_lives(writer: Spool, ledger_database: Database, tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
+        systemd.bind(str(tmp_path / "notify"))
+        systemd.settimeout(60)
+        drain = service(writer, ledger_database, NOTIFY_SOCKET=str(tmp_path / "notify"))
+        assert [systemd.recv(100) for _ in range(3)] == [b"READY=1", b"WATCHDOG=1", b"WATCHDOG=1"]
+    drain.kill()
+    drain.communicate()
 
 
 # --- metrics ----------------------------------------------------------------------------------------------------

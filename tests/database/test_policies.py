@@ -131,6 +131,24 @@ def test_what_the_gateway_kept_no_body_of_has_no_hash(
         ]
 
 
+def test_a_websocket_s_model_is_the_one_of_its_address(
+    new_drain: Callable[..., Drain], spool: Spool, ledger_database: Database
+) -> None:
+    lines = b'{"at_ms": 1.5, "text": "{}"}\n{"at_ms": 2.5, "bytes": "AA=="}\n'
+    for model in ("secret", "shown"):
+        exchange = new_id()
+        spool.append(
+            [
+                part("request", exchange, lines, scheme="websocket", method="WEBSOCKET", model=model),
+                part("response", exchange, lines, status=101),
+            ]
+        )
+    new_drain(Policy(capture="none", models=("secret",))).run_once()
+    assert ledger_database.rows(
+        "SELECT r.model, method, r.body_text, status, outcome FROM requests r JOIN responses s USING (received_at, id)"
+    ) == [{"model": "shown", "method": "WEBSOCKET", "body_text": lines.decode(), "status": 101, "outcome": "completed"}]
+
+
 # --- redactions -------------------------------------------------------------------------------------------------
 
 

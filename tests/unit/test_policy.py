@@ -1,5 +1,6 @@
 """Which policy is about an exchange, and what redactions replace."""
 
+import json
 import time
 
 import pytest
@@ -73,3 +74,11 @@ def test_a_pattern_without_an_end_is_given_up() -> None:
     with pytest.raises(NotRedactedError, match="takes longer than"):
         redact("a" * 60)
     assert time.monotonic() - began < 60
+
+
+def test_json_within_a_string_is_read_as_well() -> None:
+    redact = Redactor((Redaction(pattern=r"[a-z]+@b[.]c", replacement="[mail]"),))
+    message = json.dumps({"at_ms": 1.5, "text": json.dumps({"delta": "first\nanna@b.c"})})
+    redacted, count = redact(message + "\n")
+    assert count == 1
+    assert json.loads(json.loads(redacted)["text"]) == {"delta": "first\n[mail]"}

@@ -36,7 +36,7 @@ TABLES: Mapping[Kind, Table] = {"request": REQUESTS, "response": RESPONSES, "usa
 DIALECT: Dialect = dialect()  # type: ignore[no-untyped-call] # SQLAlchemy leaves it untyped
 COPY_BEGIN = b"PGCOPY\n\xff\r\n\0" + bytes(8)  # without flags, without an extension
 COPY_END = b"\xff\xff"
-COPY_BYTES_AT_ONCE = 1 << 18
+COPY_BYTES_AT_ONCE = 1 << 24  # each piece waits for the lock of the thread that makes rows
 NULL = b"\xff\xff\xff\xff"
 EPOCH_MICROSECONDS = 946_684_800_000_000  # PostgreSQL counts from 2000 on
 
