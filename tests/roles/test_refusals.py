@@ -162,6 +162,16 @@ CASES = {
         {"litellm_gateway_ledger_redactions": [{"pattern": "x*", "replacement": "y"}]},
         ('pattern "x*" is no use: it matches the empty text',),
     ),
+    "a replacement that breaks JSON": Case(
+        "litellm_gateway",
+        {"litellm_gateway_ledger_redactions": [{"pattern": "x+", "replacement": 'a "name"'}]},
+        ("litellm_gateway_ledger_redactions has a replacement with a double quote", "leave these out"),
+    ),
+    "a replacement of two lines": Case(
+        "litellm_gateway",
+        {"litellm_gateway_ledger_redactions": [{"pattern": "x+", "replacement": "a\nb"}]},
+        ("litellm_gateway_ledger_redactions has a replacement with", "control character"),
+    ),
     "all that the ledger can be told": Case(
         "litellm_gateway",
         {

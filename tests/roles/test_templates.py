@@ -12,7 +12,7 @@ from litellm_sqlalchemy.settings import DrainSettings, load
 from tests.roles.fix_production import SECRETS, variables
 
 POLICIES = [{"capture": "metadata", "models": ["it's $HOME"]}, {"capture": "none", "keys": ["0123456789abcdef" * 4]}]
-REDACTIONS = [{"pattern": r"(['\"`])\w+@\w+\1|\$\(id\)", "replacement": "#'\\ ü;\n"}]
+REDACTIONS = [{"pattern": r"(['\"`])\w+@\w+\1|\$\(id\)", "replacement": "#' ü; $x"}]
 SYSTEMS = {"ubuntu": ("Ubuntu", "24.04", "noble"), "debian": ("Debian", "13.1", "trixie")}
 
 

@@ -11,7 +11,7 @@ DATABASE_PORT = 5433
 METRICS_PORT = 4101
 # With what systemd, which reads them from a file, could take for its own.
 POLICIES = [{"capture": "metadata", "models": ["it's $HOME", "echo"]}]
-REDACTIONS = [{"pattern": "password of (['\"])\\w+\\1", "replacement": "'\\ $x"}]
+REDACTIONS = [{"pattern": "password of (['\"])\\w+\\1", "replacement": "'somebody' $x"}]
 MASTER_KEY = "sk-master-key-of-the-second-day"
 DATABASE_PASSWORD = "database-password-of-the-second-day"
 PROVIDER_KEY_FILE = "/etc/litellm/credentials/PROVIDER_KEY"

@@ -19,7 +19,7 @@ def test_a_model_is_added_with_its_provider_s_key(changed_client: httpx.Client, 
 def test_the_ledger_keeps_what_it_is_told_to_keep(lab: Lab, changed_client: httpx.Client) -> None:
     question = [{"role": "user", "content": "Say yes to the password of 'anna'."}]
     redacted = lab.exchange(ask(changed_client, messages=question).headers["x-litellm-call-id"])["request"]
-    assert redacted["body"]["messages"][0]["content"] == "Say yes to the '\\ $x."
+    assert redacted["body"]["messages"][0]["content"] == "Say yes to the 'somebody' $x."
     assert "anna" not in redacted["body_text"]
     assert (redacted["capture"], redacted["redactions"]) == ("full", 1)
     half = lab.exchange(ask(changed_client, "echo").headers["x-litellm-call-id"])
