@@ -59,7 +59,7 @@ def wait_for_lines(log: Path, pattern: str, count: int, process: "subprocess.Pop
     while len(re.findall(pattern, text := log.read_text(errors="replace"))) < count:
         if process.poll() is not None or time.monotonic() > give_up:
             raise RuntimeError(f"no {count} lines {pattern!r} in {log}, which ends with:\n{text[-4_000:]}")
-        time.sleep(0.05)
+        time.sleep(0.005)
 
 
 def wait_for_port(port: int, process: "subprocess.Popen[bytes]") -> None:

@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import socket
 import sqlite3
 import sys
 import time
@@ -39,22 +38,15 @@ def draining(directory: Path, database: Database) -> Iterator[None]:
     credentials = directory / "credentials"
     credentials.mkdir(mode=0o700, exist_ok=True)
     (credentials / "ledger_database_password").write_text(APPLICATION_PASSWORD)
-    notify = directory / "notify"
-    notify.unlink(missing_ok=True)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as systemd:
-        systemd.bind(str(notify))
-        systemd.settimeout(processes.PATIENCE_SECONDS)
-        settings = {
-            **environment(directory, database),
-            "PATH": os.environ["PATH"],
-            "CREDENTIALS_DIRECTORY": str(credentials),
-            "NOTIFY_SOCKET": str(notify),
-        }
-        command = [sys.executable, "-m", "litellm_sqlalchemy.cli", "drain"]
-        with processes.running(command, settings, directory / "drain.log"):
-            while b"READY=1" not in systemd.recv(1_000):
-                pass
-            yield
+    settings = {
+        **environment(directory, database),
+        "PATH": os.environ["PATH"],
+        "CREDENTIALS_DIRECTORY": str(credentials),
+    }
+    command, log = [sys.executable, "-m", "litellm_sqlalchemy.cli", "drain"], directory / "drain.log"
+    with processes.running(command, settings, log) as process:
+        processes.wait_for_lines(log, "action=started", 1, process)
+        yield
 
 
 def wait_until_empty(directory: Path, seconds: float) -> None:
