@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -166,13 +166,25 @@ class Workplace:
         """Run gateways at the same time, one of each kind; all workers are up."""
         with contextlib.ExitStack() as stack:
             found: dict[Kind, Gateway] = {}
-            for kind in kinds:  # one after the other: uvicorn kills workers that take too long to start
-                port, log = free_port(), self.directory / f"{kind}-{workers}.log"
-                command, environment = self._command(kind, port, workers), self._environment(kind)
-                process = stack.enter_context(processes.running(command, environment, log))
-                processes.wait_for_lines(log, "Application startup complete", workers, process)
-                found[kind] = Gateway(kind, port, process.pid, processes.workers(process.pid))
+            waiting: dict[Kind, Callable[[], Gateway]] = {}
+            for kind in kinds:
+                waiting[kind] = self._start(stack, kind, workers)
+                if workers > 1:  # one after the other: uvicorn kills workers that take too long to start
+                    found[kind] = waiting.pop(kind)()
+            found |= {kind: wait() for kind, wait in waiting.items()}
             yield found
+
+    def _start(self, stack: contextlib.ExitStack, kind: Kind, workers: int) -> Callable[[], Gateway]:
+        """Start a gateway, which ends with the stack; gives what waits for it."""
+        port, log = free_port(), self.directory / f"{kind}-{workers}.log"
+        command, environment = self._command(kind, port, workers), self._environment(kind)
+        process = stack.enter_context(processes.running(command, environment, log))
+
+        def wait() -> Gateway:
+            processes.wait_for_lines(log, "Application startup complete", workers, process)
+            return Gateway(kind, port, process.pid, processes.workers(process.pid))
+
+        return wait
 
 
 @contextlib.contextmanager
