@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import cast
 
@@ -118,14 +118,18 @@ async def ask_all(connections: Sequence[Connection], request: bytes, times: int)
     return answers
 
 
-async def ask_until_closed(connections: Sequence[Connection], request: bytes) -> list[Answer]:
-    """Ask until the server is gone; what was answered completely by then."""
+async def ask_until_closed(
+    connections: Sequence[Connection], request: bytes, times: int, then: Callable[[], None]
+) -> list[Answer]:
+    """Ask until the server is gone, which `then` sees to after so many answers; what was answered completely."""
     answers: list[Answer] = []
 
     async def work(connection: Connection) -> None:
         with contextlib.suppress(OSError):
             while True:
                 answers.append(await connection.ask(request))
+                if len(answers) == times:
+                    then()
 
     await asyncio.gather(*map(work, connections))
     return answers

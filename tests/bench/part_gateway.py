@@ -1,6 +1,7 @@
 """What the ledger costs a request, beside the same gateway without it, the usual design, and stock LiteLLM."""
 
 import asyncio
+import functools
 import json
 import random
 import time
@@ -23,7 +24,6 @@ QUESTION = json.dumps(
 REQUEST = load.post("/v1/chat/completions", QUESTION, KEY)
 STORING: tuple[Kind, ...] = ("ledger", "orm")
 PAUSE_SECONDS = 0.3  # after each slice, so that its drain, and its late callbacks, are not in the next one
-KILLED_AFTER_SECONDS = 2.0
 SETTLED_SECONDS = 120
 
 T = TypeVar("T")
@@ -53,7 +53,7 @@ def measure(run: Run) -> dict[str, Any]:
                     ]
                     for kind in STORING:
                         run.say(f"gateway: kill -9 of {kind} under load")
-                        ids = asyncio.run(_until_killed(gateways[kind]))
+                        ids = asyncio.run(_until_killed(gateways[kind], run.pick(300, 100)))
                         settle(run)
                         stored = _stored(database, kind, ids)
                         found["killed"].append(
@@ -156,13 +156,11 @@ def _ids(answers: Sequence[load.Answer]) -> list[str]:
     return [answer.call_id for answer in answers]
 
 
-async def _until_killed(gateway: Gateway) -> list[str]:
-    """Load a gateway, kill -9 all of it meanwhile; the call ids of what was answered completely."""
+async def _until_killed(gateway: Gateway, times: int) -> list[str]:
+    """Load a gateway, kill -9 all of it after so many answers; the call ids of what was answered completely."""
     connections = await gateway.connect(64)
-    asking = asyncio.ensure_future(load.ask_until_closed(connections, REQUEST))
-    await asyncio.sleep(KILLED_AFTER_SECONDS)
-    processes.kill_tree(gateway.pid)
-    return _ids(await asking)
+    kill = functools.partial(processes.kill_tree, gateway.pid)
+    return _ids(await load.ask_until_closed(connections, REQUEST, times, kill))
 
 
 def settle(run: Run) -> None:

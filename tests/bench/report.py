@@ -338,8 +338,8 @@ def _draw_memory(found: dict[str, Any], axis: Axes, number: int) -> None:
             values = [one[kind]["pss"] for one in found["beside"]]
             axis.plot(requests, values, label=OF_KINDS[kind], color=COLOURS[kind])
         axis.set(title="Memory of a worker", xlabel="requests", ylabel="PSS, MB")
-        axis.set_ylim(bottom=0)
-        axis.legend()
+        axis.set_ylim(0, axis.get_ylim()[1] * 1.1)
+        axis.legend(loc="lower right")
         return
     for phase, label, colour in (
         ("draining", "with the drain", COLOURS["ledger"]),
@@ -348,8 +348,8 @@ def _draw_memory(found: dict[str, Any], axis: Axes, number: int) -> None:
         samples = found[phase]
         axis.plot([one["requests"] for one in samples], [one["pss"] for one in samples], label=label, color=colour)
     axis.set(title="Memory of the ledger before an application that costs nothing", xlabel="requests", ylabel="PSS, MB")
-    axis.set_ylim(bottom=0)
-    axis.legend()
+    axis.set_ylim(0, axis.get_ylim()[1] * 1.1)
+    axis.legend(loc="lower right")
 
 
 def _draw_queries(found: dict[str, Any], axis: Axes, _number: int) -> None:
