@@ -170,7 +170,7 @@ def test_wherever_rows_are_they_come_to_their_day(owner: Connection, lost_since:
 
 def test_it_waits_for_who_writes_and_is_waited_for(owner: Connection, ledger_database: Database) -> None:
     today = midnight(owner)
-    lose_days(owner, today)
+    lose_days(owner, today + DAY)
     application = ledger_database.engine("litellm", APPLICATION_PASSWORD)
     waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
     with ThreadPoolExecutor() as threads:
@@ -178,11 +178,13 @@ def test_it_waits_for_who_writes_and_is_waited_for(owner: Connection, ledger_dat
             drain.exec_driver_sql(REQUEST, {"at": today})
             made = threads.submit(make_days, owner)
             wait_for(lambda: ledger_database.cluster.execute(waiting) == [(1,)], "make_days waits")
+            drain.exec_driver_sql(REQUEST, {"at": today + DAY})  # a day that is not there yet
             drain.exec_driver_sql(RESPONSES)  # nor does it wait for make_days: that would be for ever
-        assert made.result() == 8
+        assert made.result() == 7
     application.dispose()
-    day = f"{today:%Y%m%d}"
-    assert places(owner) == [(f"requests_p{day}", day, 1), (f"responses_p{day}", day, 1)]
+    assert places(owner) == [
+        (f"{table}_p{day}", day, 1) for table in ("requests", "responses") for day in names_of(today, 2)
+    ]
 
 
 def drop_days(owner: Connection) -> int:
