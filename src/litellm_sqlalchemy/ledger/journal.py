@@ -132,8 +132,8 @@ class Journal:
             facts |= json.loads(lines[-1][1:])
         else:
             facts["request"]["size"], facts["response"]["size"] = map(len, bodies)
-            passed = os.fstat(self._descriptor).st_mtime * 1e6 - identity.received_at
-            facts["response"]["duration_ms"] = max(passed / 1e3, 0)
+            if lines:  # as far as is known, it lasted until its last message
+                facts["response"]["duration_ms"] = json.loads(lines[-1][1:])["at_ms"]
         request, response = (body if facts["keep"] else None for body in bodies)
         return (
             identity.record("request", facts["request"], request),
