@@ -4,7 +4,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from litellm_sqlalchemy.ledger.stream import assemble, events
@@ -179,6 +179,7 @@ def test_any_stream_is_put_together_without_harm(stream: list[dict[str, Any]]) -
 
 
 @given(st.lists(st.dictionaries(st.text(), VALUES), max_size=6))
+@example([{"least": -(1 << 63) - 1, "most": 1 << 64}])
 def test_every_object_of_a_stream_is_read(stream: list[dict[str, Any]]) -> None:
     assert json.dumps(list(events(sse(*stream).decode()))) == json.dumps(stream)
 

@@ -5,6 +5,7 @@ Pure functions over what anybody may have sent: what is not understood is left o
 
 import contextlib
 import json
+import re
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -12,6 +13,8 @@ import orjson
 
 Json = Any
 Fields = dict[str, Json]
+
+MANY_DIGITS = re.compile(r"[0-9]{19}")  # of an integer that orjson may read as a float
 
 
 def events(text: str) -> Iterator[Fields]:
@@ -34,10 +37,9 @@ def events(text: str) -> Iterator[Fields]:
 def _load(text: str) -> Json:
     if text == "[DONE]":
         return None
-    try:
-        return orjson.loads(text)
-    except orjson.JSONDecodeError:
-        pass
+    with contextlib.suppress(orjson.JSONDecodeError):
+        if not MANY_DIGITS.search(text):
+            return orjson.loads(text)
     try:  # half a surrogate pair, the other half of which is in the next event
         return json.loads(text)
     except (ValueError, RecursionError):
