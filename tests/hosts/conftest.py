@@ -43,6 +43,10 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestR
         lab = lab_of_the_environment()
         for alias, units in UNITS.items():
             for unit in units:
-                journal = lab.host(alias).run("journalctl --unit=%s --lines=15 --no-pager --output=short-iso", unit)
-                report.sections.append((f"journal of {unit} on {alias}", journal.stdout or journal.stderr))
+                try:
+                    journal = lab.host(alias).run("journalctl --unit=%s --lines=15 --no-pager --output=short-iso", unit)
+                    said = journal.stdout or journal.stderr
+                except RuntimeError as error:  # the host can't be reached, which may be what the test found
+                    said = str(error)
+                report.sections.append((f"journal of {unit} on {alias}", said))
     return report
