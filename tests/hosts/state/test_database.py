@@ -178,11 +178,13 @@ def test_a_timer_makes_the_days_of_a_week_ahead(lab: Lab, database: Host) -> Non
 
 
 def test_postgresql_that_is_killed_comes_back(database: Host) -> None:
-    before = database.service("postgresql@17-main").systemd_properties["MainPID"]
+    def main_pid() -> str:
+        return str(database.service("postgresql@17-main").systemd_properties["MainPID"])
+
+    before = main_pid()
     database.check_output("kill -KILL %s", before)
-    ask = "runuser --user postgres -- psql -tAc 'SELECT 1'"
-    eventually(lambda: database.run(ask).stdout.strip() == "1")
-    assert database.service("postgresql@17-main").systemd_properties["MainPID"] not in {before, "0"}
+    eventually(lambda: main_pid() not in {before, "0"})
+    assert database.check_output("runuser --user postgres -- psql -tAc 'SELECT 1'") == "1"
 
 
 def test_the_settings_are_in_one_file(database: Host) -> None:
