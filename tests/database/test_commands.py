@@ -94,7 +94,8 @@ class Ledger:
 
     def start(self, *arguments: str, stderr: int = subprocess.PIPE, **environment: str) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(
-            [sys.executable, "-m", "litellm_sqlalchemy.cli", *arguments],
+            # A job in a shell's background hands down that it ignores Ctrl-C.
+            ["env", "--default-signal=INT", sys.executable, "-m", "litellm_sqlalchemy.cli", *arguments],
             env={
                 "PATH": os.environ["PATH"],
                 "CREDENTIALS_DIRECTORY": str(self._credentials),
