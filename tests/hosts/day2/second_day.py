@@ -10,7 +10,7 @@ PORT = 4100
 DATABASE_PORT = 5433
 METRICS_PORT = 4101
 # With what systemd, which reads them from a file, could take for its own.
-POLICIES = [{"capture": "metadata", "models": ["it's $HOME", "echo"]}]
+POLICIES = [{"capture": "metadata", "models": ["it's $HOME", "unkept"]}]
 REDACTIONS = [{"pattern": "password of (['\"])\\w+\\1", "replacement": "'somebody' $x"}]
 MASTER_KEY = "sk-master-key-of-the-second-day"
 DATABASE_PASSWORD = "database-password-of-the-second-day"
@@ -22,6 +22,7 @@ PROVIDERS = {
     "broken": f"http://{MODEL}:8090/500/v1",
     "slow": f"http://{MODEL}:8090/slow/v1",
     "echo": f"http://{MODEL}:8090/echo/v1",
+    "unkept": f"http://{MODEL}:8090/echo/v1",
 }
 
 

@@ -22,7 +22,7 @@ def test_the_ledger_keeps_what_it_is_told_to_keep(lab: Lab, changed_client: http
     assert redacted["body"]["messages"][0]["content"] == "Say yes to the 'somebody' $x."
     assert "anna" not in redacted["body_text"]
     assert (redacted["capture"], redacted["redactions"]) == ("full", 1)
-    half = lab.exchange(ask(changed_client, "echo").headers["x-litellm-call-id"])
+    half = lab.exchange(ask(changed_client, "unkept").headers["x-litellm-call-id"])
     for row in half.values():
         assert row["capture"] == "metadata"
         assert (row["body"], row["body_text"], row["body_bytes"]) == (None, None, None)

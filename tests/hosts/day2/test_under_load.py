@@ -1,4 +1,8 @@
-"""Under load, what was answered is in the tables, whatever is killed: the short form of `make drill-ledger`."""
+"""Under load, what was answered is in the tables, whatever is killed: the short form of `make drill-ledger`.
+
+The second day begins with the first test that asks for it and ends with the last: what wants the hosts as they were
+has a name that sorts before.
+"""
 
 import json
 from pathlib import Path
