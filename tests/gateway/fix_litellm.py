@@ -19,7 +19,7 @@ from litellm_sqlalchemy.ledger.spool import Spool
 from tests.fix_postgres import Database
 from tests.fix_server import serving, wait_for
 from tests.gateway.fix_upstream import PROVIDER_KEY, go_on, make_upstream
-from tests.ports import free_port
+from tests.ports import free_port, listens
 
 CHECKOUT = Path(__file__).parents[2]
 PINNED = importlib.metadata.version("litellm")
@@ -144,6 +144,7 @@ def running(release: str, directory: Path) -> Iterator[LiteLLM]:
         )
         try:
             told = [systemd.recv(100), systemd.recv(100)]  # one for each worker
+            wait_for(lambda: listens(port), "uvicorn listens, which it does a moment later")
             yield LiteLLM(release, port, spool, told)
         except TimeoutError:
             raise AssertionError((directory / "log").read_text()) from None
