@@ -16,7 +16,7 @@ from litellm_sqlalchemy.ledger.rows import RowMaker
 from litellm_sqlalchemy.ledger.spool import Spool
 from tests.fix_bodies import sse
 from tests.fix_postgres import Database
-from tests.fix_records import REQUEST, new_id, pair, part, rejected
+from tests.fix_records import REQUEST, USAGE, new_id, pair, part, rejected
 
 SECRET = "Überraschung@example.com"
 MAIL = Redaction(pattern=r"[\w.]+@[\w.]+\w", replacement="[mail]")
@@ -290,24 +290,7 @@ def test_the_first_usage_of_an_exchange_is_stored(
     drain.run_once()
     (row,) = ledger_database.rows("SELECT * FROM usages")
     del row["received_at"]
-    assert {**row, "cost": float(row["cost"])} == {  # type: ignore[arg-type]
-        "id": exchange,
-        "call_id": "call-1",
-        "call_type": "acompletion",
-        "key_alias": "anna's key",
-        "team": "t1",
-        "team_alias": "blue",
-        "user_id": "u1",
-        "end_user": "eva",
-        "model": "gpt-4",
-        "model_group": "gpt",
-        "provider": "openai",
-        "prompt_tokens": 3,
-        "completion_tokens": 4,
-        "total_tokens": 7,
-        "cost": 1.5e-05,
-        "cache_hit": False,
-    }
+    assert {**row, "cost": float(row["cost"])} == {"id": exchange, **USAGE}  # type: ignore[arg-type]
 
 
 def test_a_usage_may_say_nothing(new_drain: Callable[..., Drain], spool: Spool, ledger_database: Database) -> None:
