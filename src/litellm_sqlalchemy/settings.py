@@ -108,6 +108,9 @@ class CaptureSettings(BaseSettings):
     ignored_paths: List = Field(
         default=IGNORED_PATHS, description="paths not recorded at all; these come before full_paths"
     )
+    root_paths: List = Field(
+        default=(), description="prefixes that are no part of the paths above: LiteLLM's SERVER_ROOT_PATH"
+    )
     request_headers: List = Field(
         default=REQUEST_HEADERS,
         description="patterns of the request headers that are recorded beside those that columns are made of",

@@ -102,8 +102,8 @@ def interpreter(release: str) -> str:
 
 
 @contextlib.contextmanager
-def running(release: str, directory: Path) -> Iterator[LiteLLM]:
-    """Start LiteLLM with two workers; it has two minutes to become ready."""
+def running(release: str, directory: Path, **environment: str) -> Iterator[LiteLLM]:
+    """Start LiteLLM with two workers and further variables; it has two minutes to become ready."""
     credentials = directory / "credentials"
     credentials.mkdir()
     for name, secret in (
@@ -138,6 +138,7 @@ def running(release: str, directory: Path) -> Iterator[LiteLLM]:
                 "LITELLM_MODE": "PRODUCTION",
                 "OPENAI_API_BASE": f"http://127.0.0.1:{upstream}",  # of the pass-through /openai
                 "NOTIFY_SOCKET": str(directory / "notify"),
+                **environment,
             },
             stdout=log,
             stderr=log,

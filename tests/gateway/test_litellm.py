@@ -15,7 +15,7 @@ from litellm.proxy._types import hash_token
 
 from litellm_sqlalchemy.ledger.http_exchange import STREAM_END
 from tests.fix_server import Client
-from tests.gateway.fix_litellm import MASTER_KEY, WRONG_KEY, LiteLLM, Rows
+from tests.gateway.fix_litellm import MASTER_KEY, PINNED, WRONG_KEY, LiteLLM, Rows, running
 from tests.gateway.fix_upstream import CHAT, PROVIDER_KEY, USAGE, go_on
 
 TEXT = "Pa\u00df \U0001f600\n"
@@ -210,6 +210,17 @@ def test_no_key_is_on_disk(litellm: LiteLLM, rows: Rows) -> None:
     assert on_disk
     for key in (MASTER_KEY, WRONG_KEY, PROVIDER_KEY):
         assert key.encode() not in on_disk
+
+
+def test_below_a_root_path(tmp_path: Path) -> None:
+    question = {"model": "talks", "messages": [{"role": "user", "content": "a question"}]}
+    with running(PINNED, tmp_path, SERVER_ROOT_PATH="/openai") as litellm:
+        assert litellm.post(f"/openai{CHAT}", question).status_code == 200
+        answer = litellm.post("/openai/key/generate", {"key": "sk-a-new-key-of-somebody"})
+        assert answer.status_code == litellm.post("/key/generate", {}).status_code  # both came to the endpoint
+        on_disk = litellm.on_disk()
+    assert b"a question" in on_disk
+    assert b"sk-a-new-key-of-somebody" not in on_disk
 
 
 @pytest.mark.parametrize("path", [None, "/nowhere/config.yaml", "/"])

@@ -116,6 +116,23 @@ def test_paths(path: str, kept: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("path", "kept"),
+    [
+        ("/gw/v1/chat/completions", "full"),
+        ("/v1/chat/completions", "full"),
+        ("/gw/eu/v1/chat/completions", "full"),
+        ("/gw/health/liveliness", "none"),
+        ("/gw/key/generate", "metadata"),
+        ("/openai/key/generate", "metadata"),  # the prefix is one of the paths recorded in full
+        ("/gwx/v1/chat/completions", "metadata"),
+    ],
+)
+def test_paths_below_a_root_path(path: str, kept: str) -> None:
+    rules = Rules(CaptureSettings(root_paths=("/openai", "/gw/eu", "/gw")))
+    assert kept == ("none" if rules.is_ignored(path) else "full" if rules.is_full(path) else "metadata")
+
+
+@pytest.mark.parametrize(
     "name",
     ["authorization", "x-api-key", "api-key", "x-litellm-api-key", "cookie", "x-goog-api-key", "x-forwarded-for"],
 )

@@ -49,9 +49,15 @@ def test_patterns_that_are_refused(pattern: str) -> None:
         Redaction(pattern=pattern, replacement="x")
 
 
+@pytest.mark.parametrize("replacement", ['"', "\\", "a\n", "\0", "x" * 1_001])
+def test_replacements_that_are_refused(replacement: str) -> None:
+    with pytest.raises(ValidationError):
+        Redaction(pattern="a", replacement=replacement)
+
+
 def test_what_is_found_is_replaced_as_it_is_written() -> None:
-    redact = Redactor((Redaction(pattern=r"(\d)\d+", replacement=r"\1"), Redaction(pattern="b", replacement="")))
-    assert redact("a 12 b 345 c") == (r"a \1  \1 c", 3)
+    redact = Redactor((Redaction(pattern=r"(\d)\d+", replacement="$1"), Redaction(pattern="b", replacement="")))
+    assert redact("a 12 b 345 c") == ("a $1  $1 c", 3)
     assert redact("") == ("", 0)
     assert Redactor()("12") == ("12", 0)
 

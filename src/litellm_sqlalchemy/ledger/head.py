@@ -42,9 +42,18 @@ class Rules:
         self.is_recorded_response_header = _matcher(
             map(str.lower, (*NEEDED_RESPONSE_HEADERS, *settings.response_headers))
         )
-        self.is_ignored = _matcher(settings.ignored_paths)
+        self._root_paths = settings.root_paths
+        self._is_ignored = _matcher(settings.ignored_paths)
         self._is_full = _matcher(settings.full_paths)
         self._is_metadata = _matcher(settings.metadata_paths)
+
+    def is_ignored(self, path: str) -> bool:
+        """Say whether nothing of a path is recorded.
+
+        Args:
+            path: The URL's path.
+        """
+        return self._is_ignored(self._route(path))
 
     def is_full(self, path: str) -> bool:
         """Say whether a path's bodies are recorded.
@@ -52,7 +61,12 @@ class Rules:
         Args:
             path: The URL's path.
         """
-        return self._is_full(path) and not self._is_metadata(path)
+        route = self._route(path)
+        return self._is_full(route) and not self._is_metadata(route)
+
+    def _route(self, path: str) -> str:
+        """Take the prefix off a path, as the application does before it looks for a route."""
+        return next((path[len(root) :] for root in self._root_paths if path.startswith(f"{root}/")), path)
 
 
 def _matcher(patterns: Iterable[str]) -> Callable[[str], bool]:

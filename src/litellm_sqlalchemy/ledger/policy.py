@@ -72,13 +72,14 @@ class Redaction(BaseModel):
 
     Attributes:
         pattern: Regular expression (Python's syntax, as the module `regex` reads it) of what is replaced.
-        replacement: What stands there instead, as it is: no part of what was found can be put back.
+        replacement: What stands there instead, as it is: no part of what was found can be put back, and nothing that
+            would break the JSON which it comes into.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     pattern: Annotated[str, StringConstraints(min_length=1), AfterValidator(_pattern)]
-    replacement: Annotated[str, StringConstraints(max_length=1_000)]
+    replacement: Annotated[str, StringConstraints(max_length=1_000, pattern=r'^[^"\\\x00-\x1f]*$')]
 
 
 class NotRedactedError(Exception):
