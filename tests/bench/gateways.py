@@ -37,7 +37,7 @@ MEANING: dict[Kind, str] = {
     "ledger": "as role litellm_gateway deploys it: its unit's command line and variables",
     "none": "the same command line and variables, for LiteLLM's own application",
     "orm": "as without, and LiteLLM's success callback opens a session of SQLAlchemy's ORM, adds a row, commits",
-    "stock": "`litellm --config … --num_workers N`, where httptools is not installed",
+    "stock": "`litellm --config … --num_workers N`, where httptools and opentelemetry-sdk are not installed",
 }
 
 
@@ -127,9 +127,10 @@ class Workplace:
         for kind, file in self._configurations.items():
             callbacks = ["tests.bench.orm_callback.logger"] if kind == "orm" else []
             file.write_text(configuration(upstream, callbacks=callbacks))
-        # To "import httptools" fails, as where nobody has installed it: LiteLLM's own dependencies have it not.
-        (directory / "stock").mkdir()
-        (directory / "stock" / "httptools.py").write_text("raise ImportError\n")
+        # Their import fails, as where nobody has installed them: LiteLLM's own dependencies have them not.
+        for module in ("httptools", "opentelemetry/sdk"):
+            (directory / "stock" / module).mkdir(parents=True)
+            (directory / "stock" / module / "__init__.py").write_text("raise ModuleNotFoundError\n")
 
     def _environment(self, kind: Kind) -> dict[str, str]:
         server = self.database.cluster
