@@ -31,6 +31,7 @@ test-readme:
 	@pytest tests/readme
 
 bench:  ## what the ledger costs, into FINDINGS.md: make bench QUICK=1 PARTS="gateway drain memory queries"
+	@scripts/packages && scripts/venv requirements/gateway.txt requirements/test.txt
 	@python -m tests.bench $(PARTS) $(if $(QUICK),--quick)
 
 drill-ledger:  ## break a lab in every way under load, and count what the ledger lost
