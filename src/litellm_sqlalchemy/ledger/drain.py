@@ -27,7 +27,7 @@ from litellm_sqlalchemy.ledger.rows import Row, RowMaker, interrupted
 from litellm_sqlalchemy.ledger.spool import Kind, OpenExchange, Spool, SpooledRecord
 from litellm_sqlalchemy.ledger.store import TABLES, Store, packed
 
-POLL_SECONDS = 0.1
+POLL_SECONDS = 0.2  # what has come meanwhile is one batch, which costs less than many small ones
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 5.0
 LONGEST_SILENCE_SECONDS = 60.0  # of PostgreSQL within a transaction: then the connection is cut
@@ -59,6 +59,7 @@ class _Batch:
     """What was read of the spool and leaves it together."""
 
     last: int
+    more: bool = True  # may be in the spool behind it
     handled: int = 0
     size: int = 0
     items: list[_Item] = field(default_factory=list)
@@ -141,7 +142,7 @@ class Drain:
                 pause = FIRST_PAUSE_SECONDS
                 if moved == 0:
                     self._spool.shrink()
-                    self._stop.wait(POLL_SECONDS)
+                self._stop.wait(POLL_SECONDS)
         self._store.close()
         log.info("action=stopped")
 
@@ -158,7 +159,7 @@ class Drain:
             return self._run(storing, most_batches=1)
 
     def _run(self, storing: ThreadPoolExecutor, most_batches: int | None = None) -> int:
-        """Move batches until there is none; count the records.
+        """Move batches until there is less than a whole one; count the records.
 
         While PostgreSQL stores one, the one before leaves the spool and the next is made ready.
         """
@@ -172,7 +173,7 @@ class Drain:
                 try:
                     if done is not None:
                         self._settle(done)
-                    last = self._stop.is_set() or batches == most_batches
+                    last = self._stop.is_set() or batches == most_batches or not batch.more
                     following = None if last else self._next()
                 finally:
                     self._wait(moving)
@@ -214,7 +215,8 @@ class Drain:
         records = self._spool.read(self._batch_records, self._batch_bytes, after=self._read)
         if not records:
             return None
-        batch = _Batch(last=self._read)
+        size = sum(len(record.body or b"") for record in records)
+        batch = _Batch(last=self._read, more=len(records) == self._batch_records or size >= self._batch_bytes)
         close_at = time.monotonic() + BATCH_SECONDS
         for record in records:
             self._alive()
@@ -223,6 +225,7 @@ class Drain:
             batch.handled += 1
             # Decoded, a batch may be far larger than in the spool.
             if batch.size >= self._batch_bytes or time.monotonic() > close_at:
+                batch.more = True
                 break
         self._read = batch.last
         return batch

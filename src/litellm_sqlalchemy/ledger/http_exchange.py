@@ -3,6 +3,8 @@
 import asyncio
 import re
 import time
+from collections.abc import Awaitable
+from typing import NamedTuple
 
 from litellm_sqlalchemy.ledger.asgi import Message, Receive, Scope, Send
 from litellm_sqlalchemy.ledger.exchange import NOT_RECORDED, UNAVAILABLE, Exchange
@@ -19,6 +21,25 @@ STREAM_END = re.compile(
 )
 LONGEST_STREAM_END = 32
 MOST_UNREAD_MESSAGES = 16  # of at most 64 KiB, of a body that the application did not read
+
+
+class _Sent(NamedTuple):
+    """An exchange's records that are on their way to the disk."""
+
+    request: asyncio.Future[None] | None  # if it went before
+    last: asyncio.Future[None]
+
+
+def _without_waiting(receiving: Awaitable[Message]) -> Message | None:
+    """Take what a `receive` has at once; None if it would wait."""
+    steps = receiving.__await__()
+    try:
+        next(steps)
+    except StopIteration as done:
+        message: Message = done.value
+        return message
+    steps.close()
+    return None
 
 
 class HttpExchange(Exchange):
@@ -118,24 +139,28 @@ class HttpExchange(Exchange):
 
     async def _finish(self) -> None:
         """Make the record durable, then let the last bytes go."""
-        await self._look_for_disconnect()
+        self._look_for_disconnect()
         self._over = True  # from here on the outcome is settled, even if the client leaves while it is written
+        outcome = "client_disconnected" if self._disconnected else "completed"
+        # Sent before anything is awaited: LiteLLM's own work after an answer would be done first, and the disk idle.
+        sent = self._send_records(outcome)
+        self._recorder.wait_if_alone(sent.last)
         try:
-            await self._recorder.hold(self._settle("client_disconnected" if self._disconnected else "completed"))
+            await self._recorder.hold(self._settle(sent, outcome))
         except SpoolError:
             await self.refuse()
             return
         for message in self._held:
             await self._pass_on(message)
 
-    async def _settle(self, outcome: str) -> None:
-        """Store the exchange, or do as the settings have it.
+    async def _settle(self, sent: _Sent, outcome: str) -> None:
+        """Wait until the exchange is stored, or do as the settings have it.
 
         Raises:
             SpoolError: It is not stored, and the answer must not go out.
         """
         try:
-            await self._store(outcome)
+            await self._stored(sent, outcome)
         except SpoolError as error:
             if not self._recorder.serve_unrecorded:
                 raise
@@ -153,18 +178,18 @@ class HttpExchange(Exchange):
         if self._over:
             return
         self._over = True
-        await self._look_for_disconnect()
+        self._look_for_disconnect()
         if error is not None and (self._status is None or self._start is not None):
             self._status = 500  # what the server answers when nothing was sent before the exception
         if self._disconnected:
             outcome = "client_disconnected"
         self._count(outcome)
         try:
-            await self._store(outcome, error)
+            await self._stored(self._send_records(outcome, error), outcome, error)
         except SpoolError:
             self._recorder.owe(*self._missing_records(outcome, error))
 
-    async def _look_for_disconnect(self) -> None:
+    def _look_for_disconnect(self) -> None:
         """Read what has already arrived from the client, without waiting: the rest of the body, or its leaving."""
         if self._request_size == 0 and not self._request_complete and self._waits_for_continue():
             return  # to read would be to ask for a body that the application did not want
@@ -172,28 +197,38 @@ class HttpExchange(Exchange):
             if self._disconnected:
                 return
             complete = self._request_complete
-            waiting = asyncio.ensure_future(self._receive())
-            await asyncio.sleep(0)
-            if not waiting.done():
-                waiting.cancel()
+            message = _without_waiting(self._receive())
+            if message is None:
                 return
-            self._copy_request(waiting.result())
+            self._copy_request(message)
             if complete:
                 return
 
     def _waits_for_continue(self) -> bool:
         return any(name == b"expect" and value.lower() == b"100-continue" for name, value in self.scope["headers"])
 
-    async def _store(self, outcome: str, error: str | None = None) -> None:
-        stored = self._request_stored
-        if stored is not None and not stored.done():
-            try:
-                await self._recorder.append(self._response_record(outcome, error))  # which takes the request's along
-            finally:
-                await asyncio.wait([stored])
-            if stored.exception() is None:
-                return
-        await self._recorder.append(*self._missing_records(outcome, error))
+    def _send_records(self, outcome: str, error: str | None = None) -> _Sent:
+        """Send what is not stored on its way to the disk."""
+        request = self._request_stored
+        if request is not None and not request.done():  # it is on its way, and is stored with what follows
+            return _Sent(request, self._recorder.append(self._response_record(outcome, error)))
+        return _Sent(None, self._recorder.append(*self._missing_records(outcome, error)))
+
+    async def _stored(self, sent: _Sent, outcome: str, error: str | None = None) -> None:
+        """Wait until all of it is stored.
+
+        Raises:
+            SpoolError: It is not.
+        """
+        if sent.request is None:
+            await sent.last
+            return
+        try:
+            await sent.last
+        finally:
+            await asyncio.wait([sent.request])
+        if sent.request.exception() is not None:
+            await self._recorder.append(*self._missing_records(outcome, error))
 
     def _missing_records(self, outcome: str, error: str | None = None) -> tuple[Record, ...]:
         """Make the response's record, and the request's if that is not stored yet, or could not be."""

@@ -16,6 +16,7 @@ from litellm_sqlalchemy.ledger.spool import Record, SpoolError
 from litellm_sqlalchemy.ledger.writer import SpoolWriter
 
 LONGEST_HOLD_SECONDS = 5.0  # of an answer that may go out unrecorded: a disk may also hang
+ALONE_SECONDS = 0.002
 LAST_RECORDS_SECONDS = 5.0  # at shutdown
 RETRY_SECONDS = 1.0
 RETRIED_AT_ONCE = 100
@@ -72,6 +73,17 @@ class Recorder:
         except SpoolError:
             return True
         return False
+
+    def wait_if_alone(self, stored: asyncio.Future[None]) -> None:
+        """Wait for the disk a moment, the loop with it, if no other exchange is open that would be kept waiting.
+
+        Else what LiteLLM does after an answer, which takes longer than most disks, comes before the answer's end.
+
+        Args:
+            stored: What is waited for.
+        """
+        if len(self._tasks) == 1:
+            self._writer.wait(stored, ALONE_SECONDS)
 
     async def hold(self, storing: Coroutine[Any, Any, None]) -> None:
         """Wait while a record is made durable; it comes to its end although who waits is cancelled.

@@ -118,6 +118,20 @@ class SpoolWriter:
             self._send(pieces)
         return future
 
+    def wait(self, future: asyncio.Future[None], seconds: float) -> None:
+        """Wait for what `append` gave. Blocks the loop meanwhile.
+
+        Args:
+            future: What is waited for.
+            seconds: How long at most.
+        """
+        give_up = self._loop.time() + seconds
+        while not future.done() and self._process is not None and (left := give_up - self._loop.time()) > 0:
+            poll = select.poll()
+            poll.register(self._socket, select.POLLIN)
+            if poll.poll(left * 1e3):
+                self._read()
+
     def close(self) -> None:
         """Wait until what was appended is durable, or has failed, then stop. Blocks the loop meanwhile.
 
