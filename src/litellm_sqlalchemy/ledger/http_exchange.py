@@ -112,6 +112,10 @@ class HttpExchange(Exchange):
         if not message.get("more_body", False):
             self._held.append(message)
             await self._finish()
+        elif self._content_length is not None and self._response_size >= self._content_length:
+            # Middlewares say only later that there is no more, and LiteLLM's work after the answer comes before that.
+            self._held.append({**message, "more_body": False})
+            await self._finish()
         elif self._held or self._is_end(chunk):
             self._held.append(message)
         elif self._is_refused():
@@ -120,8 +124,6 @@ class HttpExchange(Exchange):
             await self._pass_on(message)
 
     def _is_end(self, chunk: bytes) -> bool:
-        if self._content_length is not None:
-            return self._response_size >= self._content_length
         window = self._tail + chunk
         self._tail = window[-LONGEST_STREAM_END:]
         return STREAM_END.search(window) is not None
@@ -144,9 +146,8 @@ class HttpExchange(Exchange):
         outcome = "client_disconnected" if self._disconnected else "completed"
         # Sent before anything is awaited: LiteLLM's own work after an answer would be done first, and the disk idle.
         sent = self._send_records(outcome)
-        self._recorder.wait_if_alone(sent.last)
         try:
-            await self._recorder.hold(self._settle(sent, outcome))
+            await self._recorder.hold(self._settle(sent, outcome), sent.last)
         except SpoolError:
             await self.refuse()
             return
@@ -226,7 +227,8 @@ class HttpExchange(Exchange):
         try:
             await sent.last
         finally:
-            await asyncio.wait([sent.request])
+            if not sent.request.done():
+                await asyncio.wait([sent.request])
         if sent.request.exception() is not None:
             await self._recorder.append(*self._missing_records(outcome, error))
 

@@ -74,32 +74,32 @@ class Recorder:
             return True
         return False
 
-    def wait_if_alone(self, stored: asyncio.Future[None]) -> None:
-        """Wait for the disk a moment, the loop with it, if no other exchange is open that would be kept waiting.
-
-        Else what LiteLLM does after an answer, which takes longer than most disks, comes before the answer's end.
-
-        Args:
-            stored: What is waited for.
-        """
-        if len(self._tasks) == 1:
-            self._writer.wait(stored, ALONE_SECONDS)
-
-    async def hold(self, storing: Coroutine[Any, Any, None]) -> None:
+    async def hold(self, storing: Coroutine[Any, Any, None], stored: asyncio.Future[None] | None = None) -> None:
         """Wait while a record is made durable; it comes to its end although who waits is cancelled.
+
+        If no other exchange is open that would be kept waiting, the loop waits for the disk as well: else what LiteLLM
+        does after an answer, which takes longer than most disks, would come before the answer's end.
 
         Args:
             storing: What makes it durable.
+            stored: What `append` gave for the last of it.
 
         Raises:
             SpoolError: What it raised.
         """
         began = time.perf_counter()
-        task = self.to_the_end(storing)
-        await asyncio.wait({task}, timeout=LONGEST_HOLD_SECONDS if self.serve_unrecorded else None)
-        self.metrics.observe(metrics.HELD_SECONDS, time.perf_counter() - began)
-        if task.done():
-            task.result()
+        if stored is not None and len(self._tasks) == 1:
+            self._writer.wait(stored, ALONE_SECONDS)
+        try:
+            if stored is not None and stored.done():  # then it waits for nothing
+                await storing
+                return
+            task = self.to_the_end(storing)
+            await asyncio.wait({task}, timeout=LONGEST_HOLD_SECONDS if self.serve_unrecorded else None)
+            if task.done():
+                task.result()
+        finally:
+            self.metrics.observe(metrics.HELD_SECONDS, time.perf_counter() - began)
 
     def to_the_end(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Start work that nobody's leaving ends; the shutdown waits for it.
