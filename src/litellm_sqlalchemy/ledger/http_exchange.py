@@ -112,7 +112,7 @@ class HttpExchange(Exchange):
         if not message.get("more_body", False):
             self._held.append(message)
             await self._finish()
-        elif self._content_length is not None and self._response_size >= self._content_length:
+        elif self._request_complete and self._has_content_length():
             # Middlewares say only later that there is no more, and LiteLLM's work after the answer comes before that.
             self._held.append({**message, "more_body": False})
             await self._finish()
@@ -123,7 +123,13 @@ class HttpExchange(Exchange):
         else:
             await self._pass_on(message)
 
+    def _has_content_length(self) -> bool:
+        """Say whether the answer is as long as its head said; not for a head that said nothing."""
+        return self._content_length is not None and self._response_size >= self._content_length
+
     def _is_end(self, chunk: bytes) -> bool:
+        if self._content_length is not None:
+            return self._has_content_length()
         window = self._tail + chunk
         self._tail = window[-LONGEST_STREAM_END:]
         return STREAM_END.search(window) is not None
@@ -141,7 +147,7 @@ class HttpExchange(Exchange):
 
     async def _finish(self) -> None:
         """Make the record durable, then let the last bytes go."""
-        self._look_for_disconnect()
+        await self._look_for_disconnect()
         self._over = True  # from here on the outcome is settled, even if the client leaves while it is written
         outcome = "client_disconnected" if self._disconnected else "completed"
         # Sent before anything is awaited: LiteLLM's own work after an answer would be done first, and the disk idle.
@@ -179,7 +185,7 @@ class HttpExchange(Exchange):
         if self._over:
             return
         self._over = True
-        self._look_for_disconnect()
+        await self._look_for_disconnect()
         if error is not None and (self._status is None or self._start is not None):
             self._status = 500  # what the server answers when nothing was sent before the exception
         if self._disconnected:
@@ -190,7 +196,7 @@ class HttpExchange(Exchange):
         except SpoolError:
             self._recorder.owe(*self._missing_records(outcome, error))
 
-    def _look_for_disconnect(self) -> None:
+    async def _look_for_disconnect(self) -> None:
         """Read what has already arrived from the client, without waiting: the rest of the body, or its leaving."""
         if self._request_size == 0 and not self._request_complete and self._waits_for_continue():
             return  # to read would be to ask for a body that the application did not want
@@ -199,6 +205,9 @@ class HttpExchange(Exchange):
                 return
             complete = self._request_complete
             message = _without_waiting(self._receive())
+            if message is None and not self._request_complete:
+                await asyncio.sleep(0)  # the server may not have read yet what the application did not ask for
+                message = _without_waiting(self._receive())
             if message is None:
                 return
             self._copy_request(message)
