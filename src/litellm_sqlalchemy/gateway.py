@@ -60,13 +60,6 @@ def passed_on() -> tuple[str, ...]:
     return tuple(pattern for path, has_more in paths if path for pattern in (path, *[f"{path}/*"] * bool(has_more)))
 
 
-def root_paths() -> tuple[str, ...]:
-    """Name the prefixes under which LiteLLM serves its paths as well, the longest first, as it takes them off."""
-    named = f"{os.environ.get('SERVER_ROOT_PATHS', '')},{os.environ.get('SERVER_ROOT_PATH', '')}".split(",")
-    found = {path.strip().rstrip("/") for path in named} - {""}
-    return tuple(sorted(found, key=len, reverse=True))
-
-
 def announce(app: App) -> App:
     """Tell systemd when an application has started.
 
@@ -95,8 +88,7 @@ def _make_app() -> App:
     # LiteLLM reads the environment when it is imported.
     from litellm_sqlalchemy.ledger import usage  # noqa: PLC0415
 
-    full_paths = (*settings.full_paths, *passed_on())
-    settings = settings.model_copy(update={"full_paths": full_paths, "root_paths": root_paths()})
+    settings = settings.model_copy(update={"full_paths": (*settings.full_paths, *passed_on())})
     ledger = Ledger(litellm_app, settings, usage.flush)
     usage.register(ledger)
     return announce(ledger)

@@ -70,6 +70,12 @@ def _split(value: object) -> object:
     return [item.strip() for item in value.split(",") if item.strip()] if isinstance(value, str) else value
 
 
+def _root_paths() -> tuple[str, ...]:
+    """Name the prefixes under which LiteLLM serves its paths as well."""
+    named = f"{os.environ.get('SERVER_ROOT_PATHS', '')},{os.environ.get('SERVER_ROOT_PATH', '')}".split(",")
+    return tuple({path.strip().rstrip("/") for path in named} - {""})
+
+
 def _none_if_empty(value: object) -> object:
     return value or None
 
@@ -109,7 +115,8 @@ class CaptureSettings(BaseSettings):
         default=IGNORED_PATHS, description="paths not recorded at all; these come before full_paths"
     )
     root_paths: List = Field(
-        default=(), description="prefixes that are no part of the paths above: LiteLLM's SERVER_ROOT_PATH"
+        default_factory=_root_paths,
+        description="prefixes that are no part of the paths above (default: LiteLLM's SERVER_ROOT_PATH and _PATHS)",
     )
     request_headers: List = Field(
         default=REQUEST_HEADERS,

@@ -42,7 +42,7 @@ class Rules:
         self.is_recorded_response_header = _matcher(
             map(str.lower, (*NEEDED_RESPONSE_HEADERS, *settings.response_headers))
         )
-        self._root_paths = settings.root_paths
+        self._root_paths = sorted(settings.root_paths, key=len, reverse=True)  # as LiteLLM takes them off
         self._is_ignored = _matcher(settings.ignored_paths)
         self._is_full = _matcher(settings.full_paths)
         self._is_metadata = _matcher(settings.metadata_paths)

@@ -153,7 +153,7 @@ class HttpExchange(Exchange):
         # Sent before anything is awaited: LiteLLM's own work after an answer would be done first, and the disk idle.
         sent = self._send_records(outcome)
         try:
-            await self._recorder.hold(self._settle(sent, outcome), sent.last)
+            await self._recorder.hold(self._settle(sent, outcome), *filter(None, sent))
         except SpoolError:
             await self.refuse()
             return

@@ -16,7 +16,7 @@ from litellm_sqlalchemy.ledger.spool import Record, SpoolError
 from litellm_sqlalchemy.ledger.writer import SpoolWriter
 
 LONGEST_HOLD_SECONDS = 5.0  # of an answer that may go out unrecorded: a disk may also hang
-ALONE_SECONDS = 0.002
+ALONE_SECONDS = 0.002  # for which the loop waits for the disk: several commits of a fast one
 LAST_RECORDS_SECONDS = 5.0  # at shutdown
 RETRY_SECONDS = 1.0
 RETRIED_AT_ONCE = 100
@@ -74,7 +74,7 @@ class Recorder:
             return True
         return False
 
-    async def hold(self, storing: Coroutine[Any, Any, None], stored: asyncio.Future[None] | None = None) -> None:
+    async def hold(self, storing: Coroutine[Any, Any, None], *sent: asyncio.Future[None]) -> None:
         """Wait while a record is made durable; it comes to its end although who waits is cancelled.
 
         If no other exchange is open that would be kept waiting, the loop waits for the disk as well: else what LiteLLM
@@ -82,16 +82,16 @@ class Recorder:
 
         Args:
             storing: What makes it durable.
-            stored: What `append` gave for the last of it.
+            sent: What `append` has given for it already, in that order.
 
         Raises:
             SpoolError: What it raised.
         """
         began = time.perf_counter()
-        if stored is not None and len(self._tasks) == 1:
-            self._writer.wait(stored, ALONE_SECONDS)
+        if sent and len(self._tasks) == 1:
+            self._writer.wait(sent[-1], ALONE_SECONDS)
         try:
-            if stored is not None and stored.done():  # then it waits for nothing
+            if sent and all(one.done() and one.exception() is None for one in sent):  # then it waits for nothing
                 await storing
                 return
             task = self.to_the_end(storing)
