@@ -321,17 +321,28 @@ def test_a_client_that_leaves_while_it_asks(gateway: Gateway) -> None:
 
 
 @pytest.mark.parametrize("http", ["h11", "httptools"])
-def test_an_application_that_does_not_read_the_request(gateway: Gateway) -> None:
+@pytest.mark.parametrize(
+    ("late", "recorded"), [(b"asked", b"what was asked"), (b"", b"what was ")], ids=["late", "not"]
+)
+def test_an_application_that_does_not_read_the_request(gateway: Gateway, late: bytes, recorded: bytes) -> None:
+    """The rest of the body comes after the answer, or does not come."""
+    is_answering = threading.Event()
+
     async def answer(_scope: Scope, _receive: Receive, send: Send) -> None:
-        await asyncio.sleep(0.1)
+        is_answering.set()
         await send({"type": "http.response.start", "status": 404, "headers": []})
-        await send({"type": "http.response.body", "body": b"no"})
+        await send({"type": "http.response.body", "body": b"no such path"})
 
     gateway.upstream.answer = answer
-    assert gateway.post(content=b"what was asked").status_code == 404
+    client = Client(gateway.port)
+    client.send(f"POST {CHAT} HTTP/1.1\r\nHost: t\r\nContent-Length: 14\r\n\r\nwhat was ".encode())
+    assert is_answering.wait(60)
+    client.send(late)
+    client.until(b"no such path")
     request, asked, _, answered = gateway.exchange()
-    assert (request.body, asked["complete"]) == (b"what was asked", True)
+    assert (request.body, asked["complete"]) == (recorded, bool(late))
     assert (answered["status"], answered["outcome"]) == (404, "completed")
+    client.leave()
 
 
 @pytest.mark.parametrize("http", ["h11", "httptools"])

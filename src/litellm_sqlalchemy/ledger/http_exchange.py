@@ -1,6 +1,7 @@
 """One HTTP exchange while it passes."""
 
 import asyncio
+import contextlib
 import re
 import time
 from collections.abc import Awaitable
@@ -21,6 +22,7 @@ STREAM_END = re.compile(
 )
 LONGEST_STREAM_END = 32
 MOST_UNREAD_MESSAGES = 16  # of at most 64 KiB, of a body that the application did not read
+UNREAD_SECONDS = 1.0  # for which an answer's end waits for them: a body often comes a moment after its head
 
 
 class _Sent(NamedTuple):
@@ -197,22 +199,24 @@ class HttpExchange(Exchange):
             self._recorder.owe(*self._missing_records(outcome, error))
 
     async def _look_for_disconnect(self) -> None:
-        """Read what has already arrived from the client, without waiting: the rest of the body, or its leaving."""
-        if self._request_size == 0 and not self._request_complete and self._waits_for_continue():
-            return  # to read would be to ask for a body that the application did not want
-        for _ in range(MOST_UNREAD_MESSAGES):
-            if self._disconnected:
-                return
-            complete = self._request_complete
+        """Read what is on its way from the client: the rest of the body, or what says that it has left."""
+        if not self._request_complete and not self._disconnected:
+            await self._read_rest()
+        if self._request_complete and not self._disconnected:
             message = _without_waiting(self._receive())
-            if message is None and not self._request_complete:
-                await asyncio.sleep(0)  # the server may not have read yet what the application did not ask for
-                message = _without_waiting(self._receive())
-            if message is None:
-                return
-            self._copy_request(message)
-            if complete:
-                return
+            if message is not None:
+                self._copy_request(message)
+
+    async def _read_rest(self) -> None:
+        """Read of the body what the application did not, as far as it comes soon."""
+        if self._request_size == 0 and self._waits_for_continue():
+            return  # to read would be to ask for a body that the application did not want
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(UNREAD_SECONDS):
+                for _ in range(MOST_UNREAD_MESSAGES):
+                    self._copy_request(await self._receive())
+                    if self._request_complete or self._disconnected:
+                        return
 
     def _waits_for_continue(self) -> bool:
         return any(name == b"expect" and value.lower() == b"100-continue" for name, value in self.scope["headers"])
