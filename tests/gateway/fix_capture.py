@@ -15,8 +15,7 @@ import pytest
 
 from litellm_sqlalchemy.ledger.asgi import Receive, Scope, Send
 from litellm_sqlalchemy.ledger.capture import Ledger
-from litellm_sqlalchemy.ledger.spool import Record, Spool
-from litellm_sqlalchemy.ledger.writer import SpoolWriter
+from litellm_sqlalchemy.ledger.spool import Record
 from litellm_sqlalchemy.settings import CaptureSettings
 from tests.fix_server import HTTP, serving, wait_for
 
@@ -92,10 +91,12 @@ class Gateway:
         return httpx.post(f"{self.url}{path}", **{"content": b"{}", "timeout": 60, **options})
 
     def records(self) -> list[Record]:
-        with contextlib.closing(Spool(self.path)) as spool:
+        """Read what is in the spool, without waiting for who writes."""
+        with contextlib.closing(sqlite3.connect(self.path)) as spool:
+            rows = spool.execute("SELECT kind, exchange, received_at, facts, body FROM records ORDER BY sequence")
             return [
-                Record(kind=r.kind, exchange=UUID(bytes=r.id), received_at=r.received_at, facts=r.facts, body=r.body)
-                for r in spool.read(1_000, 1 << 30)
+                Record(kind=kind, exchange=UUID(bytes=exchange), received_at=received_at, facts=facts, body=body)
+                for kind, exchange, received_at, facts, body in rows
             ]
 
     def exchange(self) -> tuple[Record, dict[str, Any], Record, dict[str, Any]]:
@@ -131,26 +132,28 @@ def gateway(path: Path, upstream: Upstream, http: HTTP) -> Iterator[Gateway]:
         upstream.go_on.set()
 
 
+class Gate:
+    """Writes to the spool wait until this is set: it writes itself, and does not come to an end."""
+
+    def __init__(self, path: Path) -> None:
+        self._writing = sqlite3.connect(path, timeout=60, isolation_level=None, check_same_thread=False)
+        self._writing.execute("BEGIN IMMEDIATE")
+
+    def set(self, *, broken: bool = False) -> None:
+        """Let them be written, or fail."""
+        if broken:
+            self._writing.execute("ALTER TABLE records RENAME TO elsewhere")
+        self._writing.execute("COMMIT")
+        self._writing.close()
+
+    def close(self) -> None:
+        self._writing.close()
+
+
 @pytest.fixture
-def gate(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
-    """Writes to the spool wait until this is set."""
-    opened = threading.Event()
-    append = SpoolWriter.append
-    waiting: list[asyncio.Future[None]] = []
-
-    def wait_and_append(self: SpoolWriter, *records: Record, **options: bool) -> asyncio.Future[None]:
-        async def wait(before: list[asyncio.Future[None]]) -> None:
-            await asyncio.to_thread(opened.wait, 60)
-            if before:  # in order
-                await asyncio.wait(before)
-            await append(self, *records, **options)
-
-        waiting.append(asyncio.ensure_future(wait(waiting[-1:])))
-        return waiting[-1]
-
-    monkeypatch.setattr(SpoolWriter, "append", wait_and_append)
-    yield opened
-    opened.set()
+def gate(gateway: Gateway) -> Iterator[Gate]:
+    with contextlib.closing(Gate(gateway.path)) as gate:
+        yield gate
 
 
 class Broken:

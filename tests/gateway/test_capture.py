@@ -25,7 +25,7 @@ from litellm_sqlalchemy.settings import CaptureSettings
 from tests.fix_bodies import BODIES
 from tests.fix_server import Client, serving, wait_for
 from tests.fix_spool import commits
-from tests.gateway.fix_capture import CHAT, KEY, Broken, Gateway, Upstream
+from tests.gateway.fix_capture import CHAT, KEY, Broken, Gate, Gateway, Upstream
 from tests.ports import free_port, listens
 
 
@@ -184,7 +184,7 @@ DATA = b'data: {"choices": []}\n\n'
     ],
 )
 def test_the_last_bytes_wait_for_the_record(
-    gateway: Gateway, gate: threading.Event, chunks: list[bytes], headers: dict[str, str], early: bytes, last: bytes
+    gateway: Gateway, gate: Gate, chunks: list[bytes], headers: dict[str, str], early: bytes, last: bytes
 ) -> None:
     gateway.upstream.chunks(*chunks, **headers)
     client = Client(gateway.port)
@@ -412,7 +412,7 @@ def test_a_shutdown_that_does_not_wait(path: Path, workers: int) -> None:
         client.leave()
 
 
-def test_a_client_that_leaves_while_the_record_is_written(gateway: Gateway, gate: threading.Event) -> None:
+def test_a_client_that_leaves_while_the_record_is_written(gateway: Gateway, gate: Gate) -> None:
     async def answer(_scope: Scope, receive: Receive, send: Send) -> None:
         await gateway.upstream.read(receive)
 
@@ -487,9 +487,7 @@ def test_a_request_that_could_not_be_recorded_is_recorded_with_its_answer(gatewa
     client.leave()
 
 
-def test_a_stream_whose_request_cannot_be_recorded_is_cut_off(
-    gateway: Gateway, gate: threading.Event, broken: Broken
-) -> None:
+def test_a_stream_whose_request_cannot_be_recorded_is_cut_off(gateway: Gateway, gate: Gate) -> None:
     async def answer(_scope: Scope, receive: Receive, send: Send) -> None:
         await gateway.upstream.read(receive)
         await send({"type": "http.response.start", "status": 200, "headers": []})
@@ -502,8 +500,7 @@ def test_a_stream_whose_request_cannot_be_recorded_is_cut_off(
     client = Client(gateway.port)
     client.post(CHAT)
     client.until(b"data: 1\n\n")
-    broken.set()
-    gate.set()
+    gate.set(broken=True)
     time.sleep(0.2)
     gateway.upstream.go_on.set()
     assert b"data: 2" not in client.until_closed()

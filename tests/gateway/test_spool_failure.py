@@ -3,7 +3,6 @@
 import contextlib
 import gc
 import json
-import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -19,7 +18,7 @@ from litellm_sqlalchemy.ledger.exchange import Exchange
 from litellm_sqlalchemy.ledger.metrics import render
 from litellm_sqlalchemy.settings import CaptureSettings
 from tests.fix_server import Client, serving, wait_for
-from tests.gateway.fix_capture import CHAT, Broken, Gateway, Upstream
+from tests.gateway.fix_capture import CHAT, Broken, Gate, Gateway, Upstream
 from tests.gateway.test_websocket import connected, echo, messages
 
 
@@ -110,9 +109,7 @@ def test_what_is_owed_at_the_shutdown(path: Path, upstream: Upstream, measured: 
     assert [record.kind for record in gateway.records()] == ["request", "response"]
 
 
-def test_a_spool_that_hangs(
-    gateway: Gateway, gate: threading.Event, measured: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_spool_that_hangs(gateway: Gateway, gate: Gate, measured: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(recorder, "LONGEST_HOLD_SECONDS", 0.1)
     assert gateway.post(content=b"x").content == b"x"
     assert gateway.records() == []

@@ -23,7 +23,7 @@ from websockets.sync.client import ClientConnection, connect
 from litellm_sqlalchemy.ledger import websocket
 from litellm_sqlalchemy.ledger.asgi import Receive, Scope, Send
 from tests.fix_server import wait_for
-from tests.gateway.fix_capture import KEY, Broken, Gateway, Upstream
+from tests.gateway.fix_capture import KEY, Broken, Gate, Gateway, Upstream
 from tests.ports import free_port, listens
 
 REALTIME = "/v1/realtime"
@@ -235,7 +235,7 @@ def test_a_failing_handshake(gateway: Gateway) -> None:
 # --- the promise ------------------------------------------------------------------------------------------------
 
 
-def test_the_close_waits_for_the_record(gateway: Gateway, gate: threading.Event) -> None:
+def test_the_close_waits_for_the_record(gateway: Gateway, gate: Gate) -> None:
     with connected(gateway) as client:
         client.send("one")
         assert client.recv(60) == "one"  # this does not wait
@@ -249,7 +249,7 @@ def test_the_close_waits_for_the_record(gateway: Gateway, gate: threading.Event)
         assert [record.kind for record in gateway.records()] == ["request", "response"]
 
 
-def test_the_denial_waits_for_the_record(gateway: Gateway, gate: threading.Event) -> None:
+def test_the_denial_waits_for_the_record(gateway: Gateway, gate: Gate) -> None:
     gateway.upstream.answer = refusing(401)
     denied = threading.Event()
 
@@ -266,7 +266,7 @@ def test_the_denial_waits_for_the_record(gateway: Gateway, gate: threading.Event
     assert len(gateway.records()) == 2
 
 
-def test_what_the_client_has_seen_is_on_disk_before(gateway: Gateway, gate: threading.Event) -> None:
+def test_what_the_client_has_seen_is_on_disk_before(gateway: Gateway, gate: Gate) -> None:
     with connected(gateway) as client:
         client.send("one")
         client.recv(60)

@@ -94,7 +94,7 @@ class Ledger:
             record: Of an exchange, beside its own two.
         """
         if self._recorder is not None:
-            self._recorder.append(record)
+            self._recorder.append_soon(lambda: record)
 
     async def _record(self, scope: Scope, receive: Receive, send: Send) -> None:
         recorder = self._recorder

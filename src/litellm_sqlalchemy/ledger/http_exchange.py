@@ -86,8 +86,8 @@ class HttpExchange(Exchange):
                 self._request_body.append(chunk)
             if not message.get("more_body", False):
                 self._request_complete = True
-                # On disk while the model works; nobody waits for it before the answer's end.
-                self._request_stored = self._recorder.append(self._request_record(), lazily=True)
+                # Made and stored while the model works; nobody waits for it before the answer's end.
+                self._request_stored = self._recorder.append_soon(self._request_record)
 
     async def send(self, message: Message) -> None:
         """Pass the response on to the client, and copy it; hold its last bytes back until the record is durable."""
@@ -219,7 +219,7 @@ class HttpExchange(Exchange):
                         return
 
     def _waits_for_continue(self) -> bool:
-        return any(name == b"expect" and value.lower() == b"100-continue" for name, value in self.scope["headers"])
+        return any(name == b"expect" and value.lower() == b"100-continue" for name, value in self._headers)
 
     def _send_records(self, outcome: str, error: str | None = None) -> _Sent:
         """Send what is not stored on its way to the disk."""

@@ -6,7 +6,7 @@ import itertools
 import logging
 import time
 from collections import deque
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -55,14 +55,21 @@ class Recorder:
         """Name of the worker's lock file."""
         return self._writer.worker
 
-    def append(self, *records: Record, lazily: bool = False) -> asyncio.Future[None]:
+    def append(self, *records: Record) -> asyncio.Future[None]:
         """Append records to the spool (`SpoolWriter.append`).
 
         Args:
             records: What to store.
-            lazily: Whether nobody waits for it.
         """
-        return self._writer.append(*records, lazily=lazily)
+        return self._writer.append(*records)
+
+    def append_soon(self, make: Callable[[], Record]) -> asyncio.Future[None]:
+        """Append a record that nobody waits for to the spool (`SpoolWriter.append_soon`).
+
+        Args:
+            make: Makes the record.
+        """
+        return self._writer.append_soon(make)
 
     async def is_refusing(self) -> bool:
         """Say whether to refuse a request at once, before the model is asked for an answer that nobody will get."""
