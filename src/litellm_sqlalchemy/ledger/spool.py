@@ -275,8 +275,10 @@ class Spool:
 
     def _check_disk(self, size: int) -> None:
         """Refuse to fill the disk, before SQLite finds it full: twice the size, for the log and for the file."""
-        directory = next(parent for parent in self.path.parents if os.access(parent, os.F_OK))
-        disk = os.statvfs(directory)
+        try:
+            disk = os.statvfs(self.path.parent)
+        except FileNotFoundError:
+            disk = os.statvfs(next(parent for parent in self.path.parents if parent.exists()))
         free = disk.f_bavail * disk.f_frsize
         if free < SPARE_DISK_BYTES + 2 * size:
             raise SpoolFullError(
@@ -286,7 +288,10 @@ class Spool:
 
     def _limit_pages(self) -> None:
         """Let the file grow as far as its log leaves room: SQLite's limit is only of the file."""
-        log = self._log.stat().st_size if self._log.exists() else 0
+        try:
+            log = self._log.stat().st_size
+        except FileNotFoundError:
+            log = 0
         pages = max(1, (self._max_bytes - max(log, LARGEST_IDLE_LOG_BYTES)) // self._page_size)
         if pages != self._pages:
             self._connection.execute(f"PRAGMA max_page_count = {pages}")
