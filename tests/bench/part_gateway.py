@@ -1,12 +1,15 @@
 """What the ledger costs a request, beside the same gateway without it, the usual design, and stock LiteLLM."""
 
 import asyncio
+import contextlib
 import functools
 import json
+import os
 import random
 import time
-from collections.abc import Sequence
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import text
 
@@ -129,20 +132,41 @@ async def _latency(
     upstream: int,
     answered: dict[Kind, list[str]],
 ) -> dict[str, list[float]]:
-    """Ask one after the other, all in turn, in a new order each time."""
-    direct = await load.connect(upstream)
-    connections = {kind: await gateway.connect(1) for kind, gateway in gateways.items()}
-    taken: dict[str, list[float]] = {name: [] for name in ("upstream", *KINDS)}
-    for _ in range(run.pick(1_000, 15)):
-        for kind in _shuffled((None, *KINDS)):
-            if kind is None:
-                taken["upstream"].append((await direct.ask(REQUEST)).milliseconds)
-            else:
-                answer = await connections[kind][0].ask(REQUEST)
-                taken[kind].append(answer.milliseconds)
-                answered[kind] += _ids([answer])
-    load.close([direct, *(connection for (connection,) in connections.values())])
+    """Ask one after the other, all in turn, in a new order each time; beside them the upstream itself, and the disk."""
+    connections: dict[str, load.Connection] = {"upstream": await load.connect(upstream)}
+    for kind, gateway in gateways.items():
+        (connections[kind],) = await gateway.connect(1)
+    taken: dict[str, list[float]] = {name: [] for name in ("disk", *connections)}
+    with _disk(run.directory / "written") as write:
+        for _ in range(run.pick(1_000, 15)):
+            for name in _shuffled(list(taken)):
+                if name == "disk":
+                    taken[name].append(write())
+                    continue
+                answer = await connections[name].ask(REQUEST)
+                taken[name].append(answer.milliseconds)
+                if name != "upstream":
+                    answered[cast("Kind", name)] += _ids([answer])
+    load.close(list(connections.values()))
     return {name: [round(value, 4) for value in values] for name, values in taken.items()}
+
+
+@contextlib.contextmanager
+def _disk(file: Path) -> Iterator[Callable[[], float]]:
+    """Write where SQLite's log would be; gives what writes 4 KB, makes them durable, and says in how many ms."""
+    file.write_bytes(bytes(4 << 20))  # as a log that is used again
+    with file.open("r+b", buffering=0) as written:
+        os.fsync(written)
+
+        def write() -> float:
+            began = time.perf_counter()
+            if written.tell() >= 4 << 20:
+                written.seek(0)
+            written.write(bytes(4096))
+            os.fdatasync(written)
+            return (time.perf_counter() - began) * 1e3
+
+        yield write
 
 
 def _shuffled(values: Sequence[T]) -> list[T]:

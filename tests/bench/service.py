@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import re
 import sqlite3
 import sys
 import time
@@ -12,6 +13,7 @@ from tests.bench import processes
 from tests.fix_postgres import APPLICATION_PASSWORD, Database
 from tests.ports import free_port
 
+UNIT = Path(__file__).parents[2] / "roles/litellm_gateway/templates/ledger-drain.service.j2"
 POLL_SECONDS = 0.005
 
 
@@ -43,7 +45,9 @@ def draining(directory: Path, database: Database) -> Iterator[None]:
         "PATH": os.environ["PATH"],
         "CREDENTIALS_DIRECTORY": str(credentials),
     }
-    command, log = [sys.executable, "-m", "litellm_sqlalchemy.cli", "drain"], directory / "drain.log"
+    (nice,) = re.findall(r"^Nice=(\d+)$", UNIT.read_text(), re.MULTILINE)
+    command = ["nice", "-n", nice, sys.executable, "-m", "litellm_sqlalchemy.cli", "drain"]
+    log = directory / "drain.log"
     with processes.running(command, settings, log) as process:
         processes.wait_for_lines(log, "action=started", 1, process)
         yield

@@ -41,7 +41,14 @@ def test_the_report_has_every_figure(output: Path) -> None:
         *("concurrency 64, 1 worker: with", "concurrency 16, 2 workers: with", "concurrency 64, 2 workers: with"),
         *("concurrency 1, p50: usual", "concurrency 64, 2 workers: usual", "with the ledger ÷ stock"),
         *("rows stored ÷ answered: with", "rows stored ÷ answered: usual", "kill -9", "into partitioned tables"),
-        *("÷ bare COPY", "added to a worker", "with the drain", "while the database is away"),
+        *(
+            "÷ bare COPY",
+            "÷ COPY into the same",
+            "the disk alone",
+            "added to a worker",
+            "with the drain",
+            "while the database is away",
+        ),
         *("newest 50", "one exchange", "a day's sum", "partitions read"),
     ]
     for part in wanted:

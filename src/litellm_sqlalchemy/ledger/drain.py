@@ -27,7 +27,7 @@ from litellm_sqlalchemy.ledger.rows import Row, RowMaker, interrupted
 from litellm_sqlalchemy.ledger.spool import Kind, OpenExchange, Spool, SpooledRecord
 from litellm_sqlalchemy.ledger.store import TABLES, Store, packed
 
-POLL_SECONDS = 0.2  # what has come meanwhile is one batch, which costs less than many small ones
+POLL_SECONDS = 0.5  # what has come meanwhile is one batch, which costs less than many small ones
 FIRST_PAUSE_SECONDS = 0.5
 LONGEST_PAUSE_SECONDS = 5.0
 LONGEST_SILENCE_SECONDS = 60.0  # of PostgreSQL within a transaction: then the connection is cut

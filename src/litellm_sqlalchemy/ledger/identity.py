@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+import orjson
+
 from litellm_sqlalchemy.ledger.spool import Kind, Record
 from litellm_sqlalchemy.ledger.uuid7 import uuid7
 
@@ -37,7 +39,11 @@ class Identity:
             facts: Everything but the body.
             body: The body; None if it is not kept.
         """
-        return Record(kind=kind, exchange=self.id, received_at=self.received_at, facts=json.dumps(facts), body=body)
+        try:
+            text = orjson.dumps(facts).decode()
+        except TypeError:  # half a surrogate pair, which LiteLLM may have read in somebody's JSON
+            text = json.dumps(facts)
+        return Record(kind=kind, exchange=self.id, received_at=self.received_at, facts=text, body=body)
 
 
 current: ContextVar[Identity | None] = ContextVar("exchange", default=None)
