@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NoReturn
+from uuid import UUID
 
 import psycopg2.extensions
 import typer
@@ -268,11 +269,39 @@ def export(
         )
 
 
+@ledger.command("set-aside")
+def set_aside(
+    *,
+    move_to: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="write them to a new file as JSON Lines, and give them up")
+    ] = None,
+) -> None:
+    """List the records that PostgreSQL has refused, and what it said.
+
+    Those for which nothing can be done (its request is not in the database any more, say) can be moved to a file:
+    then nobody is alarmed any longer, and the file has all of them, bodies included.
+    """
+    with _spool(load(CaptureSettings)) as spool:
+        if move_to is None:
+            for record in spool.rejected():
+                moment = dt.datetime.fromtimestamp(record.rejected_at, dt.UTC)
+                typer.echo(f"{moment:%Y-%m-%d %H:%M:%S} {record.kind:8} {UUID(bytes=record.id)} {record.reason}")
+            return
+        try:
+            count = upkeep.move_set_aside(spool, move_to)
+        except OSError as error:
+            _fail(
+                f"cannot write {move_to}: {error.strerror}; nothing is moved. Name a file that is not there, in a "
+                "directory with room that the user of this command may write"
+            )
+    typer.echo(f"{count:,} records moved to {move_to}")
+
+
 @ledger.command()
 def replay() -> None:
     """Have the drain try again what PostgreSQL has refused, and say what becomes of it within a minute.
 
-    Ends with 3 if something is refused again: `ledger status` and the drain's journal say so, too.
+    Ends with 3 if something is refused again: `ledger set-aside` says why.
     """
     with _spool(load(CaptureSettings)) as spool:
         done = upkeep.replay(spool)

@@ -523,7 +523,12 @@ def test_replay(ledger: Ledger) -> None:
     refuse(ledger, refuse=True)
     exchanges = [ledger.spool_exchange(status=status) for status in (299, 299, 200)]
     ledger.drain()
-    assert ledger.spool.status().rejected == 2
+    out, _ = ledger.run("ledger", "set-aside")
+    listed = out.splitlines()
+    assert len(listed) == ledger.spool.status().rejected == 2
+    for line, exchange in zip(listed, exchanges, strict=False):
+        assert f" response {exchange} 23514: " in line
+        assert 'constraint "refused"' in line
     with draining(ledger):
         out, err = ledger.run("ledger", "replay", code=3)
         assert (out, err) == ("0 stored, 2 set aside again, 0 still waiting for the drain\n", "")
@@ -534,6 +539,30 @@ def test_replay(ledger: Ledger) -> None:
         assert (out, err) == ("0 stored, 0 set aside again, 0 still waiting for the drain\n", "")
     found = ledger.database.rows("SELECT id FROM requests JOIN responses USING (received_at, id) ORDER BY id")
     assert [row["id"] for row in found] == sorted(exchanges)
+
+
+def test_set_aside_for_which_nothing_can_be_done(ledger: Ledger, tmp_path: Path) -> None:
+    refuse(ledger, refuse=True)
+    exchange = ledger.spool_exchange(answer=b"\0answer", status=299)
+    ledger.drain()
+    file = tmp_path / "set-aside.jsonl"
+    missing = tmp_path / "missing" / "set-aside.jsonl"
+    error = ledger.fails("ledger", "set-aside", "--move-to", str(missing), code=1)
+    assert f"cannot write {missing}: No such file or directory; nothing is moved" in error
+    assert ledger.spool.status().rejected == 1
+    out, _ = ledger.run("ledger", "set-aside", "--move-to", str(file))
+    assert out == f"1 records moved to {file}\n"
+    assert ledger.spool.status().rejected == 0
+    assert file.stat().st_mode & 0o777 == 0o600
+    (line,) = file.read_text().splitlines()
+    moved = json.loads(line)
+    assert (moved["kind"], moved["exchange"]) == ("response", str(exchange))
+    assert json.loads(moved["facts"])["status"] == 299
+    assert moved["reason"].startswith("23514: ")
+    assert base64.b64decode(moved["body_base64"]) == b"\0answer"
+    error = ledger.fails("ledger", "set-aside", "--move-to", str(file), code=1)
+    assert "File exists; nothing is moved" in error
+    assert file.read_text() == f"{line}\n"
 
 
 def test_forget(ledger: Ledger) -> None:
@@ -593,6 +622,6 @@ def test_help_has_the_exit_codes_and_every_command_is_in_the_runbook(ledger: Led
     out, _ = ledger.run("ledger", "--help", COLUMNS="200")
     assert "3 not found" in out
     runbook = Path("RUNBOOK.md").read_text()
-    for command in ("status", "tail", "show", "replay", "export", "forget"):
+    for command in ("status", "tail", "show", "set-aside", "replay", "export", "forget"):
         assert command in out
         assert f"litellm-sqlalchemy ledger {command}" in runbook

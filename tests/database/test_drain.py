@@ -257,6 +257,19 @@ def test_a_record_that_cannot_be_stored_is_set_aside_and_the_others_are_not_held
     assert f"action=rejected kind=response exchange={lonely} reason=its request is not in the database" in caplog.text
 
 
+def test_a_response_that_found_room_before_its_request(drain: Drain, spool: Spool, ledger_database: Database) -> None:
+    """In a spool that was full for the request: both were stored once more, as what became of them."""
+    exchange = new_id()
+    spool.append([part("response", exchange, b"all", outcome="completed")])
+    spool.append([part("request", exchange, None), part("response", exchange, None, outcome="refused", status=503)])
+    while drain.run_once():
+        pass
+    found = ledger_database.rows("SELECT outcome, s.body_text FROM requests JOIN responses s USING (received_at, id)")
+    assert found == [{"outcome": "refused", "body_text": None}]
+    assert rejected(spool) == []
+    assert spool.open_exchanges() == {}
+
+
 # What PostgreSQL may do with one row: here by a trigger.
 RAISE = """
 CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS
@@ -499,10 +512,10 @@ def test_killed_again_and_again_it_stores_everything_once(
     kills = 0
     while spool.status().records:
         before = spool.status().records
-        service = command(path, ledger_database, "drain", LEDGER_BATCH_RECORDS="100")
+        service = command(path, ledger_database, "drain", LEDGER_BATCH_RECORDS="20")
         while spool.status().records == before and service.poll() is None:
             time.sleep(0.001)
-        time.sleep(random.uniform(0, 0.05))
+        time.sleep(random.uniform(0, 0.02))
         service.kill()
         service.communicate()
         kills += 1

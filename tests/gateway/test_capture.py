@@ -21,6 +21,9 @@ from hypothesis import strategies as st
 from litellm_sqlalchemy.ledger.asgi import Message, Receive, Scope, Send
 from litellm_sqlalchemy.ledger.capture import Ledger
 from litellm_sqlalchemy.ledger.exchange import NOT_RECORDED
+from litellm_sqlalchemy.ledger.metrics import Metrics
+from litellm_sqlalchemy.ledger.recorder import Recorder
+from litellm_sqlalchemy.ledger.writer import SpoolWriter
 from litellm_sqlalchemy.settings import CaptureSettings
 from tests.fix_bodies import BODIES
 from tests.fix_server import Client, serving, wait_for
@@ -158,6 +161,7 @@ DATA = b'data: {"choices": []}\n\n'
     ("chunks", "headers", "early", "last"),
     [
         pytest.param([DATA, DATA, b"data: [DONE]\n\n"], {}, DATA, b"[DONE]\n\n", id="stream"),
+        pytest.param([b"data: [DONE]\n\n"], {}, b"", b"[DONE]", id="nothing but the end"),
         pytest.param([DATA, b"data: [DO", b"NE]\n", b"\n"], {}, DATA, b"NE]\n", id="end cut in two"),
         pytest.param([DATA + b"data: [DONE]\n\n"], {}, b"", b"[DONE]", id="end with the data"),
         pytest.param(
@@ -410,6 +414,57 @@ def test_a_shutdown_that_does_not_wait(path: Path, workers: int) -> None:
     assert {record.body for record in answered} == {b"half"}
     for client in clients:
         client.leave()
+
+
+def test_an_exchange_that_is_cancelled_while_the_record_is_written(gateway: Gateway, gate: Gate) -> None:
+    """The record says that the client has the answer: so it gets it, but not before."""
+    cancelled = threading.Event()
+
+    async def answer(_scope: Scope, receive: Receive, send: Send) -> None:
+        await gateway.upstream.read(receive)
+
+        async def talk() -> None:
+            await send({"type": "http.response.start", "status": 200, "headers": []})
+            await send({"type": "http.response.body", "body": b"all of it"})
+
+        talking = asyncio.ensure_future(talk())
+        await asyncio.sleep(0.2)
+        talking.cancel()
+        cancelled.set()
+        with pytest.raises(asyncio.CancelledError):
+            await talking
+
+    gateway.upstream.answer = answer
+    client = Client(gateway.port)
+    client.post(CHAT)
+    assert cancelled.wait(60)
+    assert client.so_far() == b""
+    gate.set()
+    client.until(b"all of it")
+    _, _, response, answered = gateway.exchange()
+    assert (answered["outcome"], response.body) == ("completed", b"all of it")
+    client.leave()
+
+
+async def test_work_is_done_to_its_end_whoever_is_cancelled(path: Path) -> None:
+    recorder = Recorder(SpoolWriter(path), Metrics(None), path.parent / "websockets", serve_unrecorded=False)
+    may_end, is_done = asyncio.Event(), asyncio.Event()
+
+    async def work() -> None:
+        await may_end.wait()
+        is_done.set()
+
+    waiting = asyncio.ensure_future(recorder.finish_work(work()))
+    for _ in range(3):
+        await asyncio.sleep(0.01)
+        waiting.cancel()
+    await asyncio.sleep(0.01)
+    assert not waiting.done()
+    may_end.set()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert is_done.is_set()
+    await recorder.close()
 
 
 def test_a_client_that_leaves_while_the_record_is_written(gateway: Gateway, gate: Gate) -> None:

@@ -2,6 +2,7 @@
 
 import base64
 import contextlib
+import errno
 import hashlib
 import json
 import os
@@ -22,6 +23,7 @@ from websockets.sync.client import ClientConnection, connect
 
 from litellm_sqlalchemy.ledger import websocket
 from litellm_sqlalchemy.ledger.asgi import Receive, Scope, Send
+from litellm_sqlalchemy.ledger.journal import Journal
 from tests.fix_server import wait_for
 from tests.gateway.fix_capture import KEY, Broken, Gate, Gateway, Upstream
 from tests.ports import free_port, listens
@@ -314,6 +316,47 @@ def test_a_session_that_cannot_be_recorded_has_no_end(gateway: Gateway, broken: 
     broken.clear()
     request, _, _, answered = gateway.exchange()  # as soon as there is room
     assert (answered["outcome"], messages(request.body)) == ("interrupted", ["one", "bye 1000"])
+    wait_for(lambda: journals(gateway) == [], "the journal is gone")
+
+
+def test_a_denial_that_cannot_be_recorded(gateway: Gateway, broken: Broken) -> None:
+    async def answer(_scope: Scope, receive: Receive, send: Send) -> None:
+        await receive()
+        await send({"type": "websocket.http.response.start", "status": 401, "headers": []})
+        await send({"type": "websocket.http.response.body", "body": b"not you"})
+
+    gateway.upstream.answer = answer
+    broken.set()
+    with pytest.raises(InvalidStatus) as refused:
+        connected(gateway)
+    assert refused.value.response.status_code == 503
+    broken.clear()
+
+
+def test_a_disk_that_takes_no_second_part(gateway: Gateway, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first is spooled all the same, by whoever has it then."""
+    monkeypatch.setattr(websocket, "LARGEST_PART", 10_000)
+    create, large = Journal.create, "x" * 20_000
+    with connected(gateway) as client:
+        client.send(large)
+        client.recv(60)  # begins the second part, and fills it
+
+        def full(*_: object, **__: object) -> Journal:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+        monkeypatch.setattr(Journal, "create", full)
+        client.send("two")
+        with pytest.raises(ConnectionClosed) as closed:
+            client.recv(60)
+        assert closed.value.rcvd is None
+        monkeypatch.setattr(Journal, "create", create)
+    wait_for(lambda: len(gateway.records()) == 6, "three parts")
+    answered = sorted(
+        (record for record in gateway.records() if record.kind == "response"), key=lambda record: record.received_at
+    )
+    assert [json.loads(record.facts)["outcome"] for record in answered] == ["completed", "completed", "interrupted"]
+    assert [messages(record.body) for record in answered[:2]] == [[], [large]]
+    assert answered[2].body is None
     wait_for(lambda: journals(gateway) == [], "the journal is gone")
 
 

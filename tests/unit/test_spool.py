@@ -15,7 +15,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from litellm_sqlalchemy.ledger.spool import SCHEMA_VERSION, Record, Spool, SpooledRecord, SpoolError, SpoolFullError
+from litellm_sqlalchemy.ledger.spool import (
+    SCHEMA_VERSION,
+    Record,
+    Spool,
+    SpooledRecord,
+    SpoolError,
+    SpoolFullError,
+    SpoolStatus,
+)
 
 Opened = Callable[[Path], Spool]
 
@@ -220,3 +228,11 @@ def test_a_reader_does_not_keep_a_writer_waiting(path: Path, opened: Opened) -> 
     writer._connection.execute("PRAGMA busy_timeout = 0")
     writer.append([Record(kind="response", exchange=uuid4(), received_at=1, facts="{}", body=None)])
     cursor.close()
+
+
+@pytest.mark.parametrize(
+    ("max_bytes", "free_bytes", "limit"), [(0, 500, 600), (300, 500, 300), (1_000, 500, 600), (300, 0, 100)]
+)
+def test_the_limit_is_what_the_settings_and_the_disk_have(max_bytes: int, free_bytes: int, limit: int) -> None:
+    status = SpoolStatus(records=0, oldest_received_at=None, rejected=0, bytes=100, free_bytes=free_bytes)
+    assert status.limit(max_bytes) == limit

@@ -93,8 +93,8 @@ async def test_it_answers_when_all_is_on_disk(path: Path, writer: SpoolWriter) -
 
 
 def test_the_same_bytes_come_out(path: Path) -> None:
-    async def append(records: list[Record]) -> None:
-        await writer.append(*records)
+    async def append(records: list[Record], lazily: bool) -> None:
+        await writer.append(*records, lazily=lazily)
 
     async def make() -> SpoolWriter:
         return SpoolWriter(path)
@@ -110,15 +110,16 @@ def test_the_same_bytes_come_out(path: Path) -> None:
             ),
             min_size=1,
             max_size=5,
-        )
+        ),
+        lazily=st.booleans(),
     )
     @settings(deadline=None)
-    def check(parts: list[tuple[str, bytes | None]]) -> None:
+    def check(parts: list[tuple[str, bytes | None]], lazily: bool) -> None:
         records = [
             Record(kind="response", exchange=UUID(int=n), received_at=-n, facts=facts, body=body)
             for n, (facts, body) in enumerate(parts)
         ]
-        runner.run(append(records))
+        runner.run(append(records, lazily))
         assert rows(path)[-len(parts) :] == [(n, facts, body) for n, (facts, body) in enumerate(parts)]
 
     with asyncio.Runner() as runner:
@@ -144,15 +145,15 @@ async def test_what_comes_at_once_is_committed_together(path: Path, writer: Spoo
 async def test_what_nobody_waits_for_is_committed_with_the_next(path: Path, writer: SpoolWriter) -> None:
     await writer.append(record(0))
     before = commits(path)
-    soon = writer.append_soon(lambda: record(1))
+    lazy = writer.append(record(1), lazily=True)
     await writer.append(record(2))
-    assert soon.done()
+    assert lazy.done()
     assert numbers(path) == [0, 1, 2]
     assert commits(path) - before == 1
 
 
 async def test_what_nobody_waits_for_is_committed_all_the_same(path: Path, writer: SpoolWriter) -> None:
-    await writer.append_soon(lambda: record(1))
+    await writer.append(record(1), lazily=True)
     assert numbers(path) == [1]
 
 
@@ -164,8 +165,7 @@ async def test_one_that_waits_no_longer_does_not_hurt_the_others(path: Path, wri
 
 
 async def test_closing_writes_what_was_appended(path: Path, writer: SpoolWriter) -> None:
-    appended = [writer.append(record(n, os.urandom(100_000))) for n in range(49)]
-    appended.append(writer.append_soon(lambda: record(49)))
+    appended = [writer.append(record(n, os.urandom(100_000)), lazily=n % 2 == 1) for n in range(50)]
     writer.close()
     assert numbers(path) == list(range(50))
     assert all(future.done() and future.exception() is None for future in appended)
@@ -482,8 +482,8 @@ def _send_and_wait(path: Path, told: "Connection[tuple[str, int], None]") -> Non
     async def send() -> None:
         writer = SpoolWriter(path)
         os.kill(child(writer), signal.SIGSTOP)
-        writer.append(record(1))
-        writer.append(record(2, b"x" * 50_000))
+        writer.append(record(1), lazily=True)
+        writer.append(record(2, b"x" * 50_000), lazily=True)
         told.send((writer.worker, child(writer)))
         await asyncio.sleep(1_000)
 

@@ -94,7 +94,7 @@ class Ledger:
             record: Of an exchange, beside its own two.
         """
         if self._recorder is not None:
-            self._recorder.append_soon(lambda: record)
+            self._recorder.append(record, lazily=True)
 
     async def _record(self, scope: Scope, receive: Receive, send: Send) -> None:
         recorder = self._recorder
@@ -110,12 +110,19 @@ class Ledger:
                 return
             await self._app(exchange.scope, exchange.receive, exchange.send)
         except asyncio.CancelledError:
-            await asyncio.shield(recorder.to_the_end(exchange.break_off("interrupted")))
+            await self._break_off(recorder, exchange, "interrupted")
             raise
         except Exception as error:
-            await exchange.break_off("error", type(error).__name__)
+            await self._break_off(recorder, exchange, "error", type(error).__name__)
             raise
         else:
-            await exchange.break_off("interrupted")
+            await self._break_off(recorder, exchange, "interrupted")
         finally:
             recorder.metrics.add(OPEN_EXCHANGES, -1)
+
+    async def _break_off(
+        self, recorder: Recorder, exchange: HttpExchange | WebSocketExchange, outcome: str, error: str | None = None
+    ) -> None:
+        """Record an exchange that did not come to its end, before the server gives the client one of its own."""
+        if not exchange.over:
+            await recorder.finish_work(exchange.break_off(outcome, error))

@@ -12,19 +12,22 @@ import socket
 import sqlite3
 import struct
 import sys
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple, get_args
 
 from litellm_sqlalchemy.ledger.spool import Kind, Record, Row, Spool, SpoolError, SpoolFullError
 
-FRAME = struct.Struct("<QQI")  # number; bytes that follow; records in them
+FRAME = struct.Struct("<QQI?")  # number; bytes that follow; records in them; whether nobody waits for them
 RECORD = struct.Struct("<B16sqQq")  # kind, exchange, received_at, bytes of the facts, bytes of the body or -1
 ANSWER = struct.Struct("<QBI")  # number, status, bytes of the text that follows
 STORED, NOT_STORED, FULL = range(3)
 KINDS: tuple[Kind, ...] = get_args(Kind)
 CODES = {kind: code for code, kind in enumerate(KINDS)}
+LAZY_SECONDS = 0.02  # for which records that nobody waits for may wait for others
 LARGEST_COPY = 1 << 14  # bytes that are put together in one piece, which is cheaper than to send several
+LARGEST_GROUP_BYTES = 4 << 20
 CHUNK_BYTES = 1 << 18
 
 
@@ -34,14 +37,16 @@ class Frame(NamedTuple):
     number: int
     rows: list[Row]
     size: int
+    lazily: bool
 
 
-def pack(number: int, records: Sequence[Record]) -> list[bytes]:
+def pack(number: int, records: Sequence[Record], *, lazily: bool) -> list[bytes]:
     """Make a frame.
 
     Args:
         number: Its number.
         records: What is in it.
+        lazily: Whether nobody waits for it.
 
     Returns:
         Its pieces, in order. Large bodies are not copied.
@@ -65,7 +70,7 @@ def pack(number: int, records: Sequence[Record]) -> list[bytes]:
             body or b"",
         )
     size = sum(map(len, pieces))
-    head = FRAME.pack(number, size, len(records))
+    head = FRAME.pack(number, size, len(records), lazily)
     return [b"".join((head, *pieces))] if size <= LARGEST_COPY else [head, *filter(None, pieces)]
 
 
@@ -98,21 +103,28 @@ class _Receiver:
         self._rest = memoryview(b"")  # the beginning of a frame that has not come to its end
 
     @property
-    def _missing(self) -> int:
+    def missing(self) -> int:
         """How many bytes of a frame that has begun have not come; 0 if that is not known yet."""
         if len(self._rest) < FRAME.size:
             return 0
         size: int = FRAME.unpack_from(self._rest)[1]
         return FRAME.size + size - len(self._rest)
 
-    def receive(self) -> list[Frame] | None:
+    def receive(self, seconds: float | None) -> list[Frame] | None:
         """Wait for more.
+
+        Args:
+            seconds: How long; None: as long as it takes.
 
         Returns:
             The frames that are complete now; None at the end.
+
+        Raises:
+            TimeoutError: Nothing came.
         """
+        self._connection.settimeout(seconds)
         try:
-            data = self._receive_large() if self._missing > CHUNK_BYTES else self._receive_some()
+            data = self._receive_large() if self.missing > CHUNK_BYTES else self._receive_some()
         except ConnectionResetError:  # the worker died before it had read all answers
             return None
         if data is None:
@@ -127,7 +139,7 @@ class _Receiver:
     def _receive_large(self) -> bytearray | None:
         """Receive all of one frame where it stays, so that it is not twice in memory."""
         size = len(self._rest)
-        data = bytearray(size + self._missing)
+        data = bytearray(size + self.missing)
         data[:size] = self._rest
         view = memoryview(data)
         while size < len(data):
@@ -141,13 +153,13 @@ class _Receiver:
         frames = []
         data, at = self._rest, 0
         while len(data) - at >= FRAME.size:
-            number, size, count = FRAME.unpack_from(data, at)
+            number, size, count, lazily = FRAME.unpack_from(data, at)
             end = at + FRAME.size + size
             if end > len(data):
                 break
-            frames.append(Frame(number, _unpack(data[at + FRAME.size : end], count), size))
+            frames.append(Frame(number, _unpack(data[at + FRAME.size : end], count), size, lazily))
             at = end
-        self._rest = data[at:]
+        self._rest = data[at:] if at < len(data) else memoryview(b"")  # an empty part would keep all of it in memory
         return frames
 
 
@@ -175,9 +187,30 @@ class Committer:
         else:
             self._answer(0, None)
         receiver = _Receiver(self._connection)
-        while (frames := receiver.receive()) is not None:
-            if frames:
-                self._commit(frames)
+        waiting: list[Frame] = []
+        deadline = 0.0
+        ended = False
+        while not ended:
+            try:
+                frames = receiver.receive(max(deadline - time.monotonic(), 0.0001) if waiting else None)
+            except TimeoutError:
+                self._commit(waiting)
+                waiting = []
+                continue
+            if frames and not waiting:
+                deadline = time.monotonic() + LAZY_SECONDS
+            ended = frames is None
+            waiting += frames or ()
+            del frames  # else they are in memory until the next come
+            if waiting and (
+                ended
+                or receiver.missing > CHUNK_BYTES  # which may take long
+                or not all(frame.lazily for frame in waiting)
+                or sum(frame.size for frame in waiting) >= LARGEST_GROUP_BYTES
+                or time.monotonic() >= deadline
+            ):
+                self._commit(waiting)
+                waiting = []
         if self._spool is not None:
             self._spool.close()
 
@@ -208,6 +241,7 @@ class Committer:
     def _answer(self, number: int, problem: SpoolError | None) -> None:
         text = str(problem or "").encode(errors="replace")
         status = STORED if problem is None else FULL if isinstance(problem, SpoolFullError) else NOT_STORED
+        self._connection.settimeout(None)
         with contextlib.suppress(OSError):  # the worker is dead; what it has sent is still to be committed
             self._connection.sendall(ANSWER.pack(number, status, len(text)) + text)
 

@@ -63,7 +63,7 @@ class _Batch:
     handled: int = 0
     size: int = 0
     items: list[_Item] = field(default_factory=list)
-    orphans: list[SpooledRecord] = field(default_factory=list)  # responses to requests of which nothing is known
+    orphans: dict[bytes, SpooledRecord] = field(default_factory=dict)  # responses to requests that are not known
     rejected: list[tuple[SpooledRecord | _Item, str]] = field(default_factory=list)
     opened: dict[bytes, OpenExchange] = field(default_factory=dict)
     closed: list[bytes] = field(default_factory=list)
@@ -256,8 +256,11 @@ class Drain:
     def _take_response(self, record: SpooledRecord, batch: _Batch) -> None:
         opened = self._open.pop(record.id, None)
         if opened is None:
-            batch.orphans.append(record)
+            # Where only the response found room in the spool, both come once more: then this one does not count.
+            batch.orphans[record.id] = record
+            batch.seen.discard((record.kind, record.id))
             return
+        batch.orphans.pop(record.id, None)
         if batch.opened.pop(record.id, None) is None:
             batch.closed.append(record.id)
         if opened.capture != "none":
@@ -308,8 +311,8 @@ class Drain:
         """Make rows of responses whose requests went before: those of an older release, replayed ones, late ones."""
         if not batch.orphans:
             return
-        found = self._store.requests([(record.received_at, record.id) for record in batch.orphans])
-        for record in batch.orphans:
+        found = self._store.requests([(record.received_at, record.id) for record in batch.orphans.values()])
+        for record in batch.orphans.values():
             capture = found.get(record.id)
             if capture is None:
                 batch.rejected.append((record, "its request is not in the database"))

@@ -1,6 +1,5 @@
 """What every exchange has, over HTTP or WebSocket: an identity, and the facts of its two records."""
 
-import functools
 import json
 import time
 from typing import Any
@@ -51,18 +50,15 @@ class Exchange:
         self._method = method
         self._keep_body: bool = rules.is_full(scope["path"])
         self.scope, self._call_id = with_call_id(scope, str(self._identity.id))
-        self._headers: Headers = tuple(self.scope["headers"])  # as they came: the application may change its scope
         self._query: str = scope.get("query_string", b"").decode("latin-1")
+        self._key_hash = key_hash(scope["headers"], self._query)
 
         self._status: int | None = None
-        self._response_call_id = self._call_id
         self._response_headers: Headers = ()
         self._first_byte: float | None = None
-        self._over = False
-
-    @functools.cached_property
-    def _key_hash(self) -> str | None:
-        return key_hash(self._headers, self._query)
+        self._ended: float | None = None  # before anything is waited for that is the ledger's
+        self.over = False
+        """Whether its outcome is settled."""
 
     def _read_head(self, message: Message) -> dict[bytes, bytes]:
         """Read the headers of an answer, and see to it that it has a call id.
@@ -73,9 +69,9 @@ class Exchange:
         headers = [(bytes(name).lower(), bytes(value)) for name, value in message.get("headers") or ()]
         found = dict(headers)
         if CALL_ID in found:
-            self._response_call_id = found[CALL_ID].decode("latin-1")
+            self._call_id = found[CALL_ID].decode("latin-1")
         else:
-            headers.append((CALL_ID, self._response_call_id.encode("latin-1")))
+            headers.append((CALL_ID, self._call_id.encode("latin-1")))
             message["headers"] = headers
         self._response_headers = headers
         return found
@@ -88,7 +84,7 @@ class Exchange:
             (b"content-type", b"application/json"),
             (b"content-length", str(len(UNAVAILABLE)).encode()),
             (b"retry-after", b"10"),
-            (CALL_ID, self._response_call_id.encode("latin-1")),
+            (CALL_ID, self._call_id.encode("latin-1")),
         ]
         return list(self._response_headers)
 
@@ -110,7 +106,7 @@ class Exchange:
             "query": redact_query(self._query) or None,
             "key_hash": self._key_hash,
             "client": (self.scope.get("client") or [None])[0],
-            "headers": kept_headers(self._headers, self._rules.is_recorded_request_header),
+            "headers": kept_headers(self.scope["headers"], self._rules.is_recorded_request_header),
             "size": size,
             "complete": complete,
         }
@@ -120,7 +116,7 @@ class Exchange:
 
     def _response_facts(self, outcome: str, error: str | None, *, size: int) -> dict[str, Any]:
         return {
-            "call_id": redact(self._response_call_id),
+            "call_id": redact(self._call_id),
             "key_hash": self._key_hash,
             "status": self._status,
             "outcome": outcome,
@@ -128,7 +124,7 @@ class Exchange:
             "headers": kept_headers(self._response_headers, self._rules.is_recorded_response_header),
             "size": size,
             "time_to_first_byte_ms": self._first_byte and self._ms(self._first_byte),
-            "duration_ms": self._ms(time.perf_counter()),
+            "duration_ms": self._ms(self._ended or time.perf_counter()),
         }
 
     def _ms(self, moment: float) -> float:

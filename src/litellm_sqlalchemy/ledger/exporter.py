@@ -37,7 +37,7 @@ class DrainMetrics:
             age_seconds: Age of the oldest record; 0 if there is none.
             waiting: Whether the database takes no rows.
         """
-        limit = self.spool_max_bytes
+        limit = status.limit(self.spool_max_bytes)
         for gauge, value in (
             (metrics.SPOOL_RECORDS, status.records),
             (metrics.SPOOL_OLDEST_AGE_SECONDS, age_seconds),

@@ -67,7 +67,7 @@ class HttpExchange(Exchange):
         self._content_length: int | None = None
         self._response_body: list[bytes] = []
         self._response_size = 0
-        self._tail = b""
+        self._tail = b"\n"  # what comes first begins a line
         self._held: list[Message] = []  # the answer's last messages, until the record is durable
 
     async def receive(self) -> Message:
@@ -86,12 +86,12 @@ class HttpExchange(Exchange):
                 self._request_body.append(chunk)
             if not message.get("more_body", False):
                 self._request_complete = True
-                # Made and stored while the model works; nobody waits for it before the answer's end.
-                self._request_stored = self._recorder.append_soon(self._request_record)
+                # On disk while the model works; nobody waits for it before the answer's end.
+                self._request_stored = self._recorder.append(self._request_record(), lazily=True)
 
     async def send(self, message: Message) -> None:
         """Pass the response on to the client, and copy it; hold its last bytes back until the record is durable."""
-        if self._over:
+        if self.over:
             return
         if message["type"] == "http.response.start":
             # Held until there is a body: until then a refusal is still possible, and an empty body has no last byte.
@@ -149,8 +149,9 @@ class HttpExchange(Exchange):
 
     async def _finish(self) -> None:
         """Make the record durable, then let the last bytes go."""
+        self._ended = time.perf_counter()
         await self._look_for_disconnect()
-        self._over = True  # from here on the outcome is settled, even if the client leaves while it is written
+        self.over = True  # from here on the outcome is settled, even if the client leaves while it is written
         outcome = "client_disconnected" if self._disconnected else "completed"
         # Sent before anything is awaited: LiteLLM's own work after an answer would be done first, and the disk idle.
         sent = self._send_records(outcome)
@@ -158,7 +159,13 @@ class HttpExchange(Exchange):
             await self._recorder.hold(self._settle(sent, outcome), *filter(None, sent))
         except SpoolError:
             await self.refuse()
-            return
+        except asyncio.CancelledError:  # the record says that the client has the answer: so it gets it
+            await self._let_go()
+            raise
+        else:
+            await self._let_go()
+
+    async def _let_go(self) -> None:
         for message in self._held:
             await self._pass_on(message)
 
@@ -184,9 +191,9 @@ class HttpExchange(Exchange):
             outcome: What to record, unless the client has left: then it is that.
             error: Name of the exception that the application raised.
         """
-        if self._over:
+        if self.over:
             return
-        self._over = True
+        self.over, self._ended = True, time.perf_counter()
         await self._look_for_disconnect()
         if error is not None and (self._status is None or self._start is not None):
             self._status = 500  # what the server answers when nothing was sent before the exception
@@ -219,7 +226,7 @@ class HttpExchange(Exchange):
                         return
 
     def _waits_for_continue(self) -> bool:
-        return any(name == b"expect" and value.lower() == b"100-continue" for name, value in self._headers)
+        return any(name == b"expect" and value.lower() == b"100-continue" for name, value in self.scope["headers"])
 
     def _send_records(self, outcome: str, error: str | None = None) -> _Sent:
         """Send what is not stored on its way to the disk."""
@@ -265,7 +272,7 @@ class HttpExchange(Exchange):
         Raises:
             SpoolError: The answer has begun. It gets no end: the server closes the connection.
         """
-        self._over = True
+        self.over = True
         if self._status is not None and self._start is None:
             self._recorder.owe(*self._missing_records("interrupted", NOT_RECORDED))
             raise SpoolError("an answer that has begun cannot be recorded, so the client gets no end of it")

@@ -63,7 +63,7 @@ SPOOL_OLDEST_AGE_SECONDS = Metric(
     "ledger_spool_oldest_age_seconds", "gauge", "Age of the oldest record that waits for the database."
 )
 SPOOL_BYTES = Metric("ledger_spool_bytes", "gauge", "Size of the spool on the disk.")
-SPOOL_MAX_BYTES = Metric("ledger_spool_max_bytes", "gauge", "Largest size of the spool; 0: as large as the disk.")
+SPOOL_MAX_BYTES = Metric("ledger_spool_max_bytes", "gauge", "Largest size of the spool, by its setting or by its disk.")
 SPOOL_ALARM = Metric("ledger_spool_alarm", "gauge", "1 if the spool is larger than its alarm threshold.")
 STORED_ROWS = Metric(
     "ledger_stored_rows_total", "counter", "Rows stored in the database.", "table", ("requests", "responses", "usages")

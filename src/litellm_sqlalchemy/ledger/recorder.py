@@ -6,7 +6,7 @@ import itertools
 import logging
 import time
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -55,21 +55,14 @@ class Recorder:
         """Name of the worker's lock file."""
         return self._writer.worker
 
-    def append(self, *records: Record) -> asyncio.Future[None]:
+    def append(self, *records: Record, lazily: bool = False) -> asyncio.Future[None]:
         """Append records to the spool (`SpoolWriter.append`).
 
         Args:
             records: What to store.
+            lazily: Whether nobody waits for it.
         """
-        return self._writer.append(*records)
-
-    def append_soon(self, make: Callable[[], Record]) -> asyncio.Future[None]:
-        """Append a record that nobody waits for to the spool (`SpoolWriter.append_soon`).
-
-        Args:
-            make: Makes the record.
-        """
-        return self._writer.append_soon(make)
+        return self._writer.append(*records, lazily=lazily)
 
     async def is_refusing(self) -> bool:
         """Say whether to refuse a request at once, before the model is asked for an answer that nobody will get."""
@@ -82,7 +75,7 @@ class Recorder:
         return False
 
     async def hold(self, storing: Coroutine[Any, Any, None], *sent: asyncio.Future[None]) -> None:
-        """Wait while a record is made durable; it comes to its end although who waits is cancelled.
+        """Wait while a record is made durable, also when who waits is cancelled: that is told when it is.
 
         If no other exchange is open that would be kept waiting, the loop waits for the disk as well: else what LiteLLM
         does after an answer, which takes longer than most disks, would come before the answer's end.
@@ -93,6 +86,7 @@ class Recorder:
 
         Raises:
             SpoolError: What it raised.
+            CancelledError: Who waits was cancelled; the record is durable, or takes too long.
         """
         began = time.perf_counter()
         if sent and len(self._tasks) == 1:
@@ -101,12 +95,33 @@ class Recorder:
             if sent and all(one.done() and one.exception() is None for one in sent):  # then it waits for nothing
                 await storing
                 return
-            task = self.to_the_end(storing)
-            await asyncio.wait({task}, timeout=LONGEST_HOLD_SECONDS if self.serve_unrecorded else None)
-            if task.done():
-                task.result()
+            await self.finish_work(storing, LONGEST_HOLD_SECONDS if self.serve_unrecorded else None)
         finally:
             self.metrics.observe(metrics.HELD_SECONDS, time.perf_counter() - began)
+
+    async def finish_work(self, work: Coroutine[Any, Any, None], seconds: float | None = None) -> None:
+        """Do work, and wait for its end although who waits is cancelled.
+
+        Args:
+            work: For example the storing of a record. It is done to its end in any case.
+            seconds: How long it is waited for at most.
+
+        Raises:
+            Exception: What it raised.
+            CancelledError: Who waits was cancelled meanwhile.
+        """
+        task = self.to_the_end(work)
+        give_up = None if seconds is None else time.monotonic() + seconds
+        cancelled: asyncio.CancelledError | None = None
+        while not task.done() and (give_up is None or time.monotonic() < give_up):
+            try:
+                await asyncio.wait({task}, timeout=give_up and give_up - time.monotonic())
+            except asyncio.CancelledError as error:
+                cancelled = error
+        if task.done():
+            task.result()
+        if cancelled is not None:
+            raise cancelled
 
     def to_the_end(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Start work that nobody's leaving ends; the shutdown waits for it.
@@ -199,19 +214,21 @@ class Recorder:
 
     async def _spool_left_behind(self) -> None:
         self._are_left_behind = False
-        for journal in left_behind(self.journals):
-            try:
-                await self.spool(journal)
-            except (ValueError, LookupError, TypeError):
-                log.exception(
-                    "action=set_aside file=%s (a WebSocket's journal that cannot be read)", journal.set_aside()
-                )
-            except BaseException as error:
-                journal.release()
-                self._are_left_behind = True
-                if not isinstance(error, SpoolError):
-                    raise
-                return
+        try:
+            for journal in left_behind(self.journals):
+                await self._spool_left(journal)
+        except (SpoolError, OSError):
+            self._are_left_behind = True
+
+    async def _spool_left(self, journal: Journal) -> None:
+        try:
+            await self.spool(journal)
+        except (ValueError, LookupError, TypeError):
+            log.exception("action=set_aside file=%s (a WebSocket's journal that cannot be read)", journal.set_aside())
+        except BaseException:
+            journal.release()
+            self._are_left_behind = True
+            raise
 
     async def _pay_some(self) -> bool:
         some = tuple(itertools.islice(self._owed, RETRIED_AT_ONCE))

@@ -149,12 +149,50 @@ class SpoolStatus:
             is none.
         rejected: Records set aside because PostgreSQL refuses them.
         bytes: Size of the file and its write-ahead log.
+        free_bytes: What its disk has left for it.
     """
 
     records: int
     oldest_received_at: int | None
     rejected: int
     bytes: int
+    free_bytes: int
+
+    def limit(self, max_bytes: int) -> int:
+        """Say how large it may get.
+
+        Args:
+            max_bytes: The largest it may get by the settings; 0: as large as the disk.
+
+        Returns:
+            That, or less if its disk has not so much room.
+        """
+        room = self.bytes + self.free_bytes
+        return min(max_bytes, room) if max_bytes else room
+
+
+class RejectedRecord(NamedTuple):
+    """A record that was set aside because PostgreSQL refuses it.
+
+    Attributes:
+        sequence: Its place.
+        kind: Which part of the exchange.
+        id: The exchange's: the UUID's bytes.
+        received_at: When its request arrived, in Unix microseconds.
+        facts: JSON of everything but the body.
+        body: The body's bytes; None if it was not kept.
+        rejected_at: When it was set aside, in Unix seconds.
+        reason: What PostgreSQL said.
+    """
+
+    sequence: int
+    kind: Kind
+    id: bytes
+    received_at: int
+    facts: str
+    body: bytes | None
+    rejected_at: int
+    reason: str
 
 
 class Spool:
@@ -204,7 +242,7 @@ class Spool:
             if version > SCHEMA_VERSION:
                 raise SpoolError(
                     f"spool {self.path} has schema version {version}, this release knows {SCHEMA_VERSION}: "
-                    "let the newer release's drain empty it first (litellm-sqlalchemy ledger status)"
+                    "go back to the release that wrote it, or a newer one"
                 )
             for statements in VERSIONS[version:]:
                 for statement in statements:
@@ -275,16 +313,19 @@ class Spool:
 
     def _check_disk(self, size: int) -> None:
         """Refuse to fill the disk, before SQLite finds it full: twice the size, for the log and for the file."""
-        try:
-            disk = os.statvfs(self.path.parent)
-        except FileNotFoundError:
-            disk = os.statvfs(next(parent for parent in self.path.parents if parent.exists()))
-        free = disk.f_bavail * disk.f_frsize
+        free = self._free_bytes()
         if free < SPARE_DISK_BYTES + 2 * size:
             raise SpoolFullError(
                 f"the disk of the spool {self.path} is full: {free} bytes are free, and {SPARE_DISK_BYTES} are kept "
                 "for the drain's work; make room on it"
             )
+
+    def _free_bytes(self) -> int:
+        try:
+            disk = os.statvfs(self.path.parent)
+        except OSError:  # it is not there, or not this user's: the disk is known from above
+            disk = os.statvfs(next(parent for parent in self.path.parents if os.access(parent, os.F_OK)))
+        return disk.f_bavail * disk.f_frsize
 
     def _limit_pages(self) -> None:
         """Let the file grow as far as its log leaves room: SQLite's limit is only of the file."""
@@ -361,6 +402,23 @@ class Spool:
         rows = self._connection.execute("SELECT exchange, received_at, worker, capture, facts FROM open")
         return {row[0]: OpenExchange._make(row) for row in rows}
 
+    def rejected(self) -> Iterator[RejectedRecord]:
+        """Read what was set aside, the oldest first."""
+        rows = self._connection.execute(
+            "SELECT sequence, kind, exchange, received_at, facts, body, rejected_at, reason FROM rejected "
+            "ORDER BY sequence"
+        )
+        return map(RejectedRecord._make, rows)
+
+    def forget_rejected(self, last: int) -> None:
+        """Forget what was set aside.
+
+        Args:
+            last: Up to this place.
+        """
+        with self._transaction():
+            self._connection.execute("DELETE FROM rejected WHERE sequence <= ?", (last,))
+
     def replay(self) -> range:
         """Put what was set aside back among the records, behind the others, for the drain to try again.
 
@@ -410,7 +468,13 @@ class Spool:
         rejected = self._connection.execute("SELECT count(*) FROM rejected").fetchone()[0]
         files = (self.path, self._log)
         size = sum(file.stat().st_size for file in files if file.exists())
-        return SpoolStatus(records=records, oldest_received_at=oldest, rejected=rejected, bytes=size)
+        return SpoolStatus(
+            records=records,
+            oldest_received_at=oldest,
+            rejected=rejected,
+            bytes=size,
+            free_bytes=max(0, self._free_bytes() - SPARE_DISK_BYTES),
+        )
 
     def close(self) -> None:
         """Close the connection."""

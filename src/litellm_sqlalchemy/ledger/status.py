@@ -48,8 +48,8 @@ class Status:
         rejected: Records set aside because PostgreSQL refuses them.
         open: Exchanges whose requests are in the database and whose responses have not come.
         bytes: Size of the spool.
-        max_bytes: The largest it may get; 0: as large as the disk.
-        alarm: Whether it has reached the part of the maximum from which on there is an alarm.
+        limit_bytes: The largest it may get, by its setting or because its disk has no more.
+        alarm: Whether it has reached the part of that from which on there is an alarm.
         database_error: Why the database could not be asked; None if it was.
         partitions: By table; None if the database could not be asked.
         attention: What wants a person, in words; empty if all is well.
@@ -62,7 +62,7 @@ class Status:
     rejected: int
     open: int
     bytes: int
-    max_bytes: int
+    limit_bytes: int
     alarm: bool
     database_error: str | None = None
     partitions: dict[str, Partitions] | None = None
@@ -82,7 +82,7 @@ def spool_status(spool: Spool, max_bytes: int, alarm_ratio: float) -> Status:
     if found.records:
         speed, found = _speed(spool, found)
         catch_up = found.records / speed if speed > 0 else None
-    oldest = found.oldest_received_at
+    oldest, limit = found.oldest_received_at, found.limit(max_bytes)
     return Status(
         records=found.records,
         oldest_age_seconds=None if oldest is None else round(time.time() - oldest / 1e6, 3),
@@ -91,8 +91,8 @@ def spool_status(spool: Spool, max_bytes: int, alarm_ratio: float) -> Status:
         rejected=found.rejected,
         open=len(spool.open_exchanges()),
         bytes=found.bytes,
-        max_bytes=max_bytes,
-        alarm=0 < max_bytes * alarm_ratio <= found.bytes,
+        limit_bytes=limit,
+        alarm=0 < limit * alarm_ratio <= found.bytes,
     )
 
 
@@ -127,7 +127,7 @@ def with_attention(status: Status) -> Status:
     """
     found = []
     if status.alarm:
-        found.append(f"the spool has {_size(status.bytes)} of the {_size(status.max_bytes)} that it may have")
+        found.append(f"the spool has {_size(status.bytes)} of the {_size(status.limit_bytes)} that it may have")
     if (status.oldest_age_seconds or 0) > LONG_WAITING_SECONDS:
         found.append(f"the oldest record has waited for {_time(status.oldest_age_seconds or 0)}")
     if status.rejected:
@@ -155,13 +155,12 @@ def lines(status: Status) -> list[str]:
         speed = f"{direction} by {abs(status.records_per_second):,.0f} records/s"
         if status.catch_up_seconds is not None:
             speed += f", empty in about {_time(status.catch_up_seconds)}"
-    limit = _size(status.max_bytes) if status.max_bytes else "what the disk has"
     table = {
         "waiting": waiting,
         "speed": speed,
         "set aside": f"{status.rejected:,} records",
         "open": f"{status.open:,} exchanges without their end so far",
-        "spool": f"{_size(status.bytes)} of {limit}",
+        "spool": f"{_size(status.bytes)} of {_size(status.limit_bytes)}",
         "database": f"cannot be asked: {status.database_error}" if status.database_error else "answers",
     }
     for name, has in (status.partitions or {}).items():

@@ -1,7 +1,12 @@
 """What a person has done with the ledger: records that were set aside tried again, an end user forgotten."""
 
+import base64
+import json
+import os
 import time
 from dataclasses import dataclass
+from pathlib import Path
+from uuid import UUID
 
 from sqlalchemy import Engine, text
 
@@ -44,6 +49,39 @@ def replay(spool: Spool) -> Replayed:
         time.sleep(LOOK_SECONDS)
     waiting, rejected = found
     return Replayed(stored=len(places) - waiting - rejected, waiting=waiting, rejected=rejected)
+
+
+def move_set_aside(spool: Spool, file: Path) -> int:
+    """Move records that were set aside out of the spool, into a file of JSON Lines.
+
+    Args:
+        spool: Where they are.
+        file: It must not be there.
+
+    Returns:
+        How many there were.
+
+    Raises:
+        OSError: The file cannot be written; the records are where they were.
+    """
+    count = last = 0
+    with open(file, "x", opener=lambda path, flags: os.open(path, flags, 0o600)) as written:
+        for record in spool.rejected():
+            line = {
+                "rejected_at": record.rejected_at,
+                "reason": record.reason,
+                "kind": record.kind,
+                "exchange": str(UUID(bytes=record.id)),
+                "received_at_microseconds": record.received_at,
+                "facts": record.facts,
+                "body_base64": None if record.body is None else base64.b64encode(record.body).decode(),
+            }
+            written.write(json.dumps(line) + "\n")
+            count, last = count + 1, record.sequence
+        written.flush()
+        os.fsync(written.fileno())
+    spool.forget_rejected(last)
+    return count
 
 
 class StillWaitingError(Exception):

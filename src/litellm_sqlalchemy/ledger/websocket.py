@@ -41,7 +41,9 @@ class WebSocketExchange(Exchange):
         self._journal: Journal | None = None
         self._asked_size = 0
         self._answered_size = 0
+        self._denial_start: Message | None = None  # until it is passed on
         self._denial: list[bytes] = []
+        self._has_begun = False  # an answer, so that there can be no other one
         self._unrecorded: SpoolError | None = None
         self._left: int | None = None  # the code with which the client closed, or the server for want of a client
 
@@ -50,27 +52,28 @@ class WebSocketExchange(Exchange):
         message = await self._receive()
         if message["type"] == "websocket.disconnect":
             self._left = self._left or message.get("code") or NORMAL_CLOSURE
-        elif message["type"] == "websocket.receive" and not self._over:
+        elif message["type"] == "websocket.receive" and not self.over:
             await self._keep(b"c", message)
         return message
 
     async def send(self, message: Message) -> None:
         """Pass a message on to the client, and copy it; hold the last one back until the record is durable."""
-        if self._over:
+        if self.over:
             return
         if message["type"] == "websocket.send":
             self._first_byte = self._first_byte or time.perf_counter()
             await self._keep(b"s", message)
-            if not self._over:
+            if not self.over:
                 await self._pass_on(message)
         elif message["type"] == "websocket.accept":
             await self._accept(message)
         elif message["type"] == "websocket.close":
             await self._close(message)
         elif message["type"] == "websocket.http.response.start":
+            # Held until there is a body, as an HTTP answer's: until then a refusal is still possible.
+            self._denial_start = message
             self._status = message["status"]
             self._read_head(message)
-            await self._send(message)
         elif message["type"] == "websocket.http.response.body":
             await self._deny(message)
         else:
@@ -82,10 +85,13 @@ class WebSocketExchange(Exchange):
             self._journal = self._new_journal()
             await asyncio.to_thread(self._journal.sync)
         except OSError as error:
+            if self._journal is not None:
+                self._journal.remove()
+                self._journal = None
             await self._cannot_keep(error)
-        if not self._over:
+        if not self.over:
             await self._send(message)
-            self._status = SWITCHING_PROTOCOLS
+            self._has_begun, self._status = True, SWITCHING_PROTOCOLS
 
     def _new_journal(self) -> Journal:
         return Journal.create(
@@ -100,7 +106,8 @@ class WebSocketExchange(Exchange):
         """Write a message to the journal."""
         try:
             if self._journal is not None and self._journal.size >= LARGEST_PART:
-                self._journal = self._begin_next_part(self._journal)
+                full, self._journal = self._journal, None  # whatever follows, it is no longer this exchange's
+                self._journal = self._begin_next_part(full)
             line = self._line(message)
             if side == b"c":
                 self._asked_size += len(line) + 1
@@ -163,20 +170,30 @@ class WebSocketExchange(Exchange):
         self._answered_size += len(body)
         self._denial.append(body)
         if message.get("more_body", False):
-            await self._send(message)
+            await self._let_go(message)
         else:
             status = self._status or 0
             await self._finish("refused" if status < 500 else "error", None, message)
 
     async def _finish(self, outcome: str, error: str | None, last: Message) -> None:
         """Make the record durable, then let the last message go."""
-        self._over = True
+        self.over = True
         try:
             await self._recorder.hold(self._settle(outcome, error))
         except SpoolError:
             await self.refuse()
-            return
-        await self._send(last)
+        except asyncio.CancelledError:  # the record says that the client has it: so it gets it
+            await self._let_go(last)
+            raise
+        else:
+            await self._let_go(last)
+
+    async def _let_go(self, message: Message) -> None:
+        if self._denial_start is not None:
+            start, self._denial_start = self._denial_start, None
+            self._has_begun = True
+            await self._send(start)
+        await self._send(message)
 
     async def _settle(self, outcome: str, error: str | None) -> None:
         """Store the exchange, or do as the settings have it.
@@ -200,9 +217,9 @@ class WebSocketExchange(Exchange):
             outcome: What to record, unless the client has left.
             error: Name of the exception that the application raised.
         """
-        if self._over:
+        if self.over:
             return
-        self._over = True
+        self.over = True
         if self._left is not None:
             outcome, error = _leaving(self._left), None
         elif self._status is None:
@@ -248,10 +265,10 @@ class WebSocketExchange(Exchange):
         """Refuse the handshake with 503.
 
         Raises:
-            SpoolError: The session has begun. It gets no end: the server closes the connection.
+            SpoolError: The session has begun, or another answer. It gets no end: the server closes the connection.
         """
-        self._over = True
-        if self._status == SWITCHING_PROTOCOLS:
+        self.over = True
+        if self._has_begun:
             self._remember("interrupted", NOT_RECORDED)
             raise SpoolError("a session that has begun cannot be recorded, so the client gets no end of it")
         headers = self._refusal()

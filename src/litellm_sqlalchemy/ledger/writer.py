@@ -17,7 +17,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
@@ -28,16 +28,12 @@ from litellm_sqlalchemy.ledger.spool import Record, SpoolError, SpoolFullError, 
 
 LONGEST_STALL_SECONDS = 15  # without any progress; longer than SQLite waits for another writer
 MOST_DEATHS = 3  # of one process after the other, none of which has stored anything
-SOON_SECONDS = 0.02  # for which a record that nobody waits for may wait for another one
 PIECES_AT_ONCE = 64  # of a backlog
 LARGEST_ANSWERS_BYTES = 1 << 16
 # Large blocks go back to the system as soon as they are free. Nothing else: the gateway's secrets are not its business.
 ENVIRONMENT = {"MALLOC_ARENA_MAX": "1", "MALLOC_MMAP_THRESHOLD_": "131072", "MALLOC_TRIM_THRESHOLD_": "131072"}
 
 logger = logging.getLogger(__name__)
-
-
-_Unsent = tuple[asyncio.Future[None], Callable[[], Sequence[Record]]]
 
 
 class _Sent(NamedTuple):
@@ -65,8 +61,6 @@ class SpoolWriter:
         self._loop = asyncio.get_running_loop()
         self._thread = threading.get_ident()
         self._numbers = itertools.count(1)
-        self._soon: list[_Unsent] = []
-        self._soon_timer: asyncio.TimerHandle | None = None
         self._sent: deque[_Sent] = deque()
         self._unsent: deque[bytes | memoryview] = deque()  # what the socket does not take yet
         self._answers = b""  # the beginning of one that has not come to its end
@@ -92,67 +86,37 @@ class SpoolWriter:
             self._stop()
             raise
 
-    def append(self, *records: Record) -> asyncio.Future[None]:
-        """Send records to the spool, and with them what `append_soon` has kept.
+    def append(self, *records: Record, lazily: bool = False) -> asyncio.Future[None]:
+        """Send records to the spool.
 
         Args:
             records: What to store, in order, all or none. None at all: only try whether the disk takes a write.
+            lazily: Nobody waits for it: it may wait a moment for records that somebody waits for. Even so it
+                outlives this process.
 
         Returns:
             A future that is done when they are durable, or has a SpoolError when they are not stored. Records
             appended earlier are durable by then, or failed.
         """
         future = self._loop.create_future()
-        self._append([*self._take_soon(), (future, lambda: records)])
-        return future
-
-    def append_soon(self, make: Callable[[], Record]) -> asyncio.Future[None]:
-        """Send a record that nobody waits for to the spool: with the next one, or a moment later.
-
-        Args:
-            make: Makes the record, when it is sent.
-
-        Returns:
-            As `append`.
-        """
-        future = self._loop.create_future()
-        self._soon.append((future, lambda: (make(),)))
         if self._closed:
-            self._append(self._take_soon())
-        elif self._soon_timer is None:
-            self._soon_timer = self._loop.call_later(SOON_SECONDS, self._send_soon)
-        return future
-
-    def _send_soon(self) -> None:
-        self._soon_timer = None
-        self._append(self._take_soon())
-
-    def _take_soon(self) -> list[_Unsent]:
-        taken, self._soon = self._soon, []
-        return taken
-
-    def _append(self, unsent: Sequence[_Unsent]) -> None:
-        """Send records, each call's in a frame of their own."""
-        added: list[_Sent] = []
-        for future, make in unsent:
-            number = next(self._numbers)
-            if self._closed:
-                _tell(future, SpoolError("the spool is closed: the gateway is stopping"))
-                continue
-            try:
-                added.append(_Sent(number, future, committer.pack(number, make())))
-            except (struct.error, ValueError) as error:
-                _tell(future, SpoolError(f"a record cannot be stored: {error}"))
-        if not added:
-            return
+            _tell(future, SpoolError("the spool is closed: the gateway is stopping"))
+            return future
+        number = next(self._numbers)
+        try:
+            pieces = committer.pack(number, records, lazily=lazily)
+        except (struct.error, ValueError) as error:
+            _tell(future, SpoolError(f"a record cannot be stored: {error}"))
+            return future
         if not self._sent:
             self._progress = self._loop.time()
             self._timer = self._timer or self._loop.call_later(LONGEST_STALL_SECONDS, self._look_for_stall)
-        self._sent += added
+        self._sent.append(_Sent(number, future, pieces))
         if self._process is None:
             self._restart()
         else:
-            self._send([piece for sent in added for piece in sent.pieces])
+            self._send(pieces)
+        return future
 
     def wait(self, future: asyncio.Future[None], seconds: float) -> None:
         """Wait for what `append` gave. Blocks the loop meanwhile.
@@ -176,7 +140,6 @@ class SpoolWriter:
         """
         if threading.get_ident() != self._thread:
             raise RuntimeError("a spool's writer is closed in the thread of its loop")
-        self._append(self._take_soon())
         self._closed = True
         while self._sent and self._process is not None:
             poll = select.poll()
@@ -406,9 +369,8 @@ class SpoolWriter:
         return process.returncode
 
     def _stop(self) -> None:
-        for timer in (self._timer, self._soon_timer):
-            if timer is not None:
-                timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         self._disconnect(LONGEST_STALL_SECONDS)
         if self._lock is not None:
             self._lock_path.unlink(missing_ok=True)

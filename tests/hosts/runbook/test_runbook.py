@@ -30,7 +30,7 @@ def _keep_the_committed_evidence(tmp_path: Path) -> Generator[None]:
 
 def test_each_block_says_where() -> None:
     # The first one only sets the inventory, which the test sets to the lab's.
-    assert BLOCKS[0] == (None, "export INVENTORY=inventory/production\n")
+    assert BLOCKS[0] == (None, "export INVENTORY=inventory/mine\n")
     assert {where for where, _ in BLOCKS[1:]} == {"controller", "gateway", "database"}
 
 
@@ -39,6 +39,7 @@ def test_every_command_is_in_a_block() -> None:
     run_elsewhere = {
         'ansible-playbook -i "$INVENTORY" site.yml -e litellm_gateway_release=NAME': "day2/test_releases.py",
         "ansible-vault edit $INVENTORY/group_vars/all/vault.yml": "readme/test_readme.py",
+        ".venv/bin/pip install --require-hashes -r requirements/controller.txt": "readme/test_readme.py",
         "make -s key": "readme/test_readme.py",
         "sudo litellm-sqlalchemy ledger tail": "test_tail_until_interrupted",
         "litellm-sqlalchemy ledger --help": "database/test_commands.py",
