@@ -323,6 +323,8 @@ def forget(
 
     Waits for up to a minute until what they have asked so far has left the spool. If it does not, nothing is removed.
     """
+    if not end_user:
+        _fail("--end-user is empty: name the end user whose exchanges are to be removed", WRONG)
     if not yes:
         typer.confirm(f"Remove all exchanges of end user {end_user!r} for good?", abort=True, err=True)
     settings = load(DrainSettings)

@@ -30,22 +30,25 @@ LLM_PATHS = _words("""
 """)
 # Under /v1/mcp the MCP servers and their secrets are managed: that is not among these.
 OTHER_PATHS = _words("""
-    /v2/rerank /v1beta/models/* /v1beta/interactions* /queue/chat/completions /apply_guardrail /*/v1/batches*
-    /*/v1/files* /claude_code_gateway/v1/messages* /mcp /mcp/* /*/mcp /mcp-rest/tools/*
+    /v2/rerank /v1beta/models/* /v1beta/interactions* /queue/chat/completions /apply_guardrail
+    /{provider}/v1/batches* /{provider}/v1/files* /claude_code_gateway/v1/messages* /mcp /mcp/* /{server}/mcp
+    /toolset/{name}/mcp /mcp-rest/tools/*
 """)
 FULL_PATHS = (*LLM_PATHS, *(f"/v1{path}" for path in LLM_PATHS), *OTHER_PATHS)
 # Among the paths above, these answer with fresh secrets: of realtime clients, of a provider's administration and
-# login, of MCP's login.
+# login, of MCP's login. And what is managed may have a name such as "mcp", so that its path looks like one of those.
 METADATA_PATHS = _words("""
     */realtime/client_secrets */realtime/transcription_sessions */realtime*/sessions */realtime/calls*
     */chatkit/sessions* */organization/* */organizations/* */keys */keys/* */auth/* */auth_tokens* */sts/*
     */token */tokens */tokens/* */authorize */register */oauth*
+    /access_group/* /audit/* /credentials/* /fallback/* /guardrails/mcp /key/* /langfuse/* /lens/* /milvus/* /model/*
+    /models/mcp /plugin-proxy/* /policies/* /prompts/* /search_tools/* /team/*
 """)
 # Of /health only what is asked all day: /health/test_connection and others are somebody's acts.
 IGNORED_PATHS = _words("""
-    / /ui /ui/* /_next/* /litellm-asset-prefix/* /swagger/* /docs* /redoc /openapi.json /favicon.ico /get_favicon
-    /get_image /get_logo_url /robots.txt /.well-known/* /litellm/.well-known/* /routes /health /health/backlog
-    /health/drain /health/live* /health/readiness* /metrics /metrics/*
+    / /ui /ui/* /_next/* /litellm-asset-prefix/* /swagger/* /docs /docs/oauth2-redirect /redoc /openapi.json
+    /favicon.ico /get_favicon /get_image /get_logo_url /robots.txt /.well-known/* /litellm/.well-known/* /routes
+    /health /health/backlog /health/drain /health/live* /health/readiness* /metrics /metrics/*
 """)
 # Columns are made of these, so they are recorded whatever the settings say.
 NEEDED_REQUEST_HEADERS = _words("""
@@ -96,7 +99,8 @@ def _json(value: object) -> object:
 class CaptureSettings(BaseSettings):
     """What the gateway's workers need: where the spool is, and what is recorded of which path.
 
-    Patterns are those of fnmatch: `*` stands for any characters, the slash included. A list is written with commas.
+    Patterns are those of fnmatch: `*` stands for any characters, the slash included; `{name}` for one segment.
+    A list is written with commas.
     """
 
     model_config = SettingsConfigDict(env_prefix="LEDGER_")

@@ -585,6 +585,10 @@ def test_forget(ledger: Ledger) -> None:
     assert out == "requests: 0\nresponses: 0\nusages: 0\n"
 
 
+def test_forget_nobody(ledger: Ledger) -> None:
+    assert "--end-user is empty" in ledger.fails("ledger", "forget", "--end-user", "", "--yes", code=2)
+
+
 def test_forget_says_what_it_cannot_reach(ledger: Ledger) -> None:
     refuse(ledger, refuse=True)
     ledger.spool_exchange(b'{"user": "anna"}', status=299)

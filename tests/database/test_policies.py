@@ -3,6 +3,8 @@
 import hashlib
 import json
 import logging
+import random
+import string
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +12,7 @@ from typing import Any
 import pytest
 
 from litellm_sqlalchemy.ledger import policy as policy_module
+from litellm_sqlalchemy.ledger import upkeep
 from litellm_sqlalchemy.ledger.drain import Drain
 from litellm_sqlalchemy.ledger.policy import Policy, Redaction, Redactor
 from litellm_sqlalchemy.ledger.rows import RowMaker
@@ -149,6 +152,61 @@ def test_a_websocket_s_model_is_the_one_of_its_address(
     ) == [{"model": "shown", "method": "WEBSOCKET", "body_text": lines.decode(), "status": 101, "outcome": "completed"}]
 
 
+FORM = {"content-type": "application/x-www-form-urlencoded"}
+MULTIPART = {"content-type": "multipart/form-data; boundary=b"}
+
+
+@pytest.mark.parametrize(
+    ("body", "facts"),
+    [
+        (b'{"model": "secret", "metadata": {"a": NaN}, "messages": "Ueberraschung"}', {}),
+        (b"model=secret&prompt=Ueberraschung", {"headers": FORM}),
+        (b"prompt=Ueberraschung&%6dodel=sec%72et", {"headers": FORM}),
+        (
+            b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\nsecret\r\n--b\r\n'
+            b'Content-Disposition: form-data; name="prompt"\r\n\r\nUeberraschung\r\n--b--\r\n',
+            {"headers": MULTIPART},
+        ),
+        (b'{"model": "other", "messages": "Ueberraschung"}', {"model": "secret"}),  # of the query
+        (b'{"model": "other", "messages": "Ueberraschung"}', {"path": "/engines/secret/chat/completions"}),
+        (b'{"model": "secret", "messages": "Ueberraschung"', {}),  # cannot be read: it may be any
+    ],
+    ids=["NaN", "form", "escaped form", "multipart", "query", "path", "no JSON"],
+)
+def test_no_way_of_naming_the_model_evades_a_policy(
+    new_drain: Callable[..., Drain], spool: Spool, ledger_database: Database, body: bytes, facts: dict[str, Any]
+) -> None:
+    spool.append([part("request", exchange := new_id(), body, **facts), part("response", exchange, ANSWER)])
+    spool.append(pair(shown := new_id(), asked("other"), ANSWER))
+    new_drain(Policy(capture="none", models=("secret",))).run_once()
+    assert ledger_database.rows("SELECT id FROM requests") == [{"id": shown}]
+    assert spool.status().rejected == 0
+
+
+def test_an_end_user_s_name_may_be_of_any_length(
+    new_drain: Callable[..., Drain], spool: Spool, ledger_database: Database
+) -> None:
+    name = "".join(random.Random(1).choices(string.ascii_letters, k=8_000))  # as none can be compressed
+    exchange = new_id()
+    spool.append([*pair(exchange, json.dumps({"user": name}).encode(), ANSWER), part("usage", exchange, end_user=name)])
+    new_drain().run_once()
+    assert spool.status().rejected == 0
+    assert ledger_database.rows("SELECT end_user FROM requests") == [{"end_user": name[:256]}]
+    engine = ledger_database.engine()
+    assert upkeep.forget(engine, name) == {"requests": 1, "responses": 1, "usages": 1}
+    engine.dispose()
+
+
+def test_a_request_that_came_twice_is_open_no_longer(new_drain: Callable[..., Drain], spool: Spool) -> None:
+    """As its worker sends it again when the process that writes the spool dies."""
+    drain, exchange = new_drain(), new_id()
+    spool.append([part("request", exchange, asked("gpt"))])
+    drain.run_once()
+    spool.append(pair(exchange, asked("gpt"), ANSWER))
+    drain.run_once()
+    assert spool.open_exchanges() == {}
+
+
 # --- redactions -------------------------------------------------------------------------------------------------
 
 
@@ -225,6 +283,19 @@ def test_a_stream_is_redacted_also_where_it_comes_in_pieces(
     assert row["body_bytes"] is None
     assert row["redactions"] >= 1
     assert "raschung" not in everything(ledger_database)
+
+
+def test_a_stream_that_cannot_be_put_together_is_left_out(
+    new_drain: Callable[..., Drain], spool: Spool, ledger_database: Database
+) -> None:
+    pieces = ("anna.smi", "th@exa", "mple.org", "\0")
+    events = sse(*({"choices": [{"index": 0, "delta": {"content": piece}}]} for piece in pieces))
+    exchange = new_id()
+    answer = part("response", exchange, events, headers={"content-type": "text/event-stream"})
+    spool.append([part("request", exchange, b"{}"), answer])
+    new_drain(redactions=(MAIL,)).run_once()
+    row = stored(ledger_database, "responses")
+    assert (row["capture"], row["body"], row["body_text"], row["body_bytes"]) == ("metadata", None, None, None)
 
 
 def test_what_is_no_text_is_left_alone(

@@ -18,6 +18,7 @@ import pytest
 
 from litellm_sqlalchemy.ledger.asgi import Receive, Scope, Send
 from litellm_sqlalchemy.ledger.capture import Ledger
+from litellm_sqlalchemy.ledger.head import Rules
 from litellm_sqlalchemy.ledger.spool import Spool, SpooledRecord
 from litellm_sqlalchemy.settings import CaptureSettings
 from tests.fix_server import serving
@@ -91,6 +92,12 @@ def test_every_route(release: str, tmp_path: Path) -> None:
     for capture, route in found:
         if capture == "full":
             assert [record.body for record in recorded[route]] == [key.encode() for key in keys[route]]
+
+    # What is managed may have any name, of those that are in other paths as well.
+    rules = Rules(CaptureSettings(spool_path=path))
+    for name, parameter in (("mcp", r"\{[^}]*\}"), ("x/v1/files", r"\{[^}]*:path\}"), ("v1/files", r"\{[^}]*:path\}")):
+        named = {re.sub(parameter, name, route) for capture, route in found if capture == "metadata"}
+        assert [other for other in named if "{" not in other and rules.is_full(other)] == []
 
     kept = [f"{capture} {route}" for capture, route in found if capture != "metadata"]
     listed = (HERE / f"routes/{release}.txt").read_text().splitlines()

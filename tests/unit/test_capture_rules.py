@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from litellm.proxy._types import hash_token
 
-from litellm_sqlalchemy.ledger.head import Rules, key_hash, redact_query
+from litellm_sqlalchemy.ledger.head import Rules, key_hash, redact, redact_query, with_call_id
 from litellm_sqlalchemy.settings import NEEDED_REQUEST_HEADERS, CaptureSettings
 
 KEY = "sk-1234567890abcdef"
@@ -45,6 +45,24 @@ def test_the_hash_is_litellms_own() -> None:
 )
 def test_wherever_the_key_is(headers: Iterable[tuple[bytes, bytes]]) -> None:
     assert key_hash(headers, "") == HASH
+
+
+@pytest.mark.parametrize("path", ["/docs/mcp", "/credentials/mcp", "/key/x/v1/files/regenerate", "/v1/mcp/server/mcp"])
+def test_a_name_in_a_path_that_looks_like_another(path: str) -> None:
+    """An MCP server may be called docs, and a credential mcp."""
+    assert not RULES.is_ignored(path)
+    assert RULES.is_full(path) == (path == "/docs/mcp")
+
+
+@pytest.mark.parametrize("text", ["sk-abc", "x_sk-abc", "/v1/x_sk-abc", "ua_sk-abc"])
+def test_a_key_behind_an_underscore(text: str) -> None:
+    assert redact(text) == text.replace("sk-abc", "REDACTED")
+
+
+def test_the_first_call_id_is_the_one_that_litellm_takes() -> None:
+    first, second = (b"x-litellm-call-id", b"x" * 257), (b"x-litellm-call-id", b"second")
+    assert with_call_id({"headers": [first, second]}, "own")[1] == "own"
+    assert with_call_id({"headers": [second, first]}, "own")[1] == "second"
 
 
 def test_the_key_in_a_query() -> None:

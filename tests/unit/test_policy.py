@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from litellm_sqlalchemy.ledger import policy
 from litellm_sqlalchemy.ledger.policy import NotRedactedError, Policy, Redaction, Redactor, decide
 
 KEY, OTHER_KEY = "a" * 64, "b" * 64
@@ -72,6 +73,18 @@ def test_no_match_is_left(text: str, replacement: str) -> None:
     redacted, count = redact(text + "secret" + replacement)
     assert "secret" not in redacted or "secret" in text + replacement or count > 1
     assert count >= 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    ['"' + '\\"' * 60_000, "[" + '"\\n",' * 400_000 + "1]"],
+    ids=["each quote may begin a string", "many strings, each of which is quick"],
+)
+def test_escapes_that_take_too_long_are_given_up(text: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(policy, "REDACTION_SECONDS", 0.1)
+    redactor = Redactor([Redaction(pattern="[0-9]{16}", replacement="(card)")])
+    with pytest.raises(NotRedactedError, match=r"behind its escapes takes longer than 0.1 s"):
+        redactor(text)
 
 
 def test_a_pattern_without_an_end_is_given_up() -> None:

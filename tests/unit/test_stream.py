@@ -106,7 +106,11 @@ def test_responses() -> None:
     )
     # Broken off: the last that is known of it.
     assert assemble([{"type": "response.created", "response": {"id": "r"}}]) == {"id": "r"}
-    assert assemble([{"type": "response.output_text.delta", "delta": "Paris"}]) is None
+    said = [{"type": "response.output_text.delta", "delta": piece} for piece in ("Par", "is")]
+    assert assemble(said) == {"output_text": "Paris"}
+    created = {"type": "response.created", "response": {"id": "r"}}
+    assert assemble([created, *said]) == {"id": "r", "output_text": "Paris"}
+    assert assemble([{"type": "response.created"}]) is None
 
 
 def test_messages() -> None:

@@ -251,7 +251,8 @@ class Drain:
         if row is not None:
             _add(batch, record, row)
             _tell_left_out(record, problem)
-        self._open[record.id] = batch.opened[record.id] = opened
+        if record.id not in self._open:  # else it came before, and is known
+            self._open[record.id] = batch.opened[record.id] = opened
 
     def _take_response(self, record: SpooledRecord, batch: _Batch) -> None:
         opened = self._open.pop(record.id, None)

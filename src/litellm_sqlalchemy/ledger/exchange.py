@@ -110,8 +110,9 @@ class Exchange:
             "size": size,
             "complete": complete,
         }
-        if self.scope["type"] == "websocket":  # its messages need not name the model
-            facts["model"] = redact(parse_qs(self._query).get("model", [""])[0]) or None
+        # LiteLLM looks for the model there, too; for that of a WebSocket nowhere else.
+        if self._query and (model := parse_qs(self._query).get("model")):
+            facts["model"] = redact(model[0])
         return facts
 
     def _response_facts(self, outcome: str, error: str | None, *, size: int) -> dict[str, Any]:

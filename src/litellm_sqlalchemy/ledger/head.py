@@ -25,7 +25,7 @@ SUBPROTOCOL_KEY = "openai-insecure-api-key."
 AWS_CREDENTIAL = re.compile(r"AWS4-HMAC-SHA256.*?Credential=(?:Bearer\s+)?([^/\s,]+)")
 SECRET_NAME = re.compile(r"key|token|secret|passw|code|auth|sig|credential|session|state", re.IGNORECASE)
 # As every key of LiteLLM begins; behind the name of the subprotocol may be any.
-SECRET_VALUE = re.compile(r"\bopenai-insecure-api-key\.[^\s,]+|\bsk-[\w-]+")
+SECRET_VALUE = re.compile(r"\bopenai-insecure-api-key\.[^\s,]+|(?<![A-Za-z0-9])sk-[\w-]+")
 REDACTED = "REDACTED"
 WEBSOCKET_QUERY = re.compile(r'("WebSocket [^"?]*)\?[^"]*')  # in uvicorn's log
 
@@ -69,8 +69,13 @@ class Rules:
         return next((path[len(root) :] for root in self._root_paths if path.startswith(f"{root}/")), path)
 
 
+def _expression(pattern: str) -> str:
+    """Write a shell pattern as a regular expression; {name} is one segment of a path."""
+    return re.sub(r"\\\{\w+\\\}", "[^/]+", fnmatch.translate(pattern))
+
+
 def _matcher(patterns: Iterable[str]) -> Callable[[str], bool]:
-    matches = re.compile("|".join(map(fnmatch.translate, patterns)) or r"(?!)").match
+    matches = re.compile("|".join(map(_expression, patterns)) or r"(?!)").match
 
     @functools.lru_cache(maxsize=1024)
     def is_match(text: str) -> bool:
@@ -89,9 +94,9 @@ def with_call_id(scope: Scope, call_id: str) -> tuple[Scope, str]:
     Returns:
         The scope to hand on, and the call id.
     """
-    for name, value in scope["headers"]:
-        if name == CALL_ID and 0 < len(value) <= LONGEST_CALL_ID:
-            return scope, value.decode("latin-1")
+    given = next((value for name, value in scope["headers"] if name == CALL_ID), b"")  # LiteLLM takes the first
+    if 0 < len(given) <= LONGEST_CALL_ID:
+        return scope, given.decode("latin-1")
     headers = [(name, value) for name, value in scope["headers"] if name != CALL_ID]
     return {**scope, "headers": [*headers, (CALL_ID, call_id.encode())]}, call_id
 

@@ -11,11 +11,12 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+from urllib.parse import unquote_plus
 
 import orjson
 
 from litellm_sqlalchemy.ledger import stream
-from litellm_sqlalchemy.ledger.policy import Redactor
+from litellm_sqlalchemy.ledger.policy import NotRedactedError, Redactor
 
 LONGEST_ERROR = 2_000  # characters
 LARGEST_INTEGER = (1 << 63) - 1
@@ -26,6 +27,8 @@ LARGEST_DOCUMENT = 8 << 20  # of jsonb PostgreSQL makes many times that, and ref
 GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS  # zlib finds out which
 LONGEST_PATH = 1_024  # characters of a path that a model is looked for in
 PATH_MODEL = re.compile(r"/(?:deployments|engines|models)/([^:]+?)(?:/(?:chat/)?(?:completions|embeddings)|:\w+)$")
+MULTIPART_MODEL = re.compile(rb'name="?model"?\r?\n(?:[^\r\n]+\r?\n)*\r?\n([^\r\n]{1,1024})')
+FORM_MODEL = re.compile(rb"(?:^|&)(?:m|%6d)(?:o|%6f)(?:d|%64)(?:e|%65)(?:l|%6c)=([^&]{1,1024})", re.IGNORECASE)
 STREAM_PATH = ":streamGenerateContent"
 HUGE_EXPONENT = re.compile(r"[eE][+-]?[0-9]{4}")
 ESCAPED_NUL = re.compile(r"(?<!\\)(?:\\\\)*\\u0000")
@@ -62,6 +65,8 @@ class RequestFacts:
 
     body: Body
     model: str | None = None
+    models: tuple[str, ...] = ()  # all that it names: LiteLLM has its own order among them
+    is_read: bool = True  # else it may name others
     stream: bool = False
     end_user: str | None = None
 
@@ -100,13 +105,16 @@ def decoded(body: bytes | None, content_encoding: str) -> bytes | None:
     return plain if decompressor.eof and not decompressor.unused_data else body
 
 
-def parse_request(path: str, body: bytes | None, redact: Redactor = NO_REDACTIONS) -> RequestFacts:
+def parse_request(
+    path: str, body: bytes | None, redact: Redactor = NO_REDACTIONS, *, content_type: str = ""
+) -> RequestFacts:
     """Read a request.
 
     Args:
         path: The URL's path.
         body: What came; None if it was not kept.
         redact: What its text is not to have.
+        content_type: The header, or "".
 
     Raises:
         NotRedactedError: The redactions take too long.
@@ -114,16 +122,33 @@ def parse_request(path: str, body: bytes | None, redact: Redactor = NO_REDACTION
     text = _text(body)
     text, replaced = redact(text) if redact and text else (text, 0)
     document, jsonb = _read(text)
+    is_read = not body or document is not None
+    form = _form_model(body, content_type) if body and not isinstance(document, dict) else None
     fields = document if isinstance(document, dict) else {}
     in_path = PATH_MODEL.search(path) if len(path) <= LONGEST_PATH else None
     metadata = fields.get("metadata")
+    named = (storable_text(in_path[1]) if in_path else None, _string(fields.get("model")), form)
+    models = tuple(model for model in named if model)
     return RequestFacts(
         body=_body(body, text, jsonb, replaced),
-        model=_string(fields.get("model")) or (storable_text(in_path[1]) if in_path else None),
+        model=models[0] if models else None,
+        models=models,
+        is_read=is_read or form is not None,
         stream=fields.get("stream") is True or path.endswith(STREAM_PATH),
         end_user=_string(fields.get("user"))
         or (_string(metadata.get("user_id")) if isinstance(metadata, dict) else None),
     )
+
+
+def _form_model(body: bytes, content_type: str) -> str | None:
+    """Find the model in a form, as audio and images come in, and as some clients send everything."""
+    if "multipart/form-data" in content_type:
+        found = MULTIPART_MODEL.search(body)
+        return _string(found[1].decode(errors="replace")) if found else ""
+    if "form" in content_type:
+        found = FORM_MODEL.search(body)
+        return _string(unquote_plus(found[1].decode("latin-1"))) if found else ""
+    return None
 
 
 def parse_response(
@@ -147,6 +172,8 @@ def parse_response(
         events = list(stream.events(text)) if text and len(text) <= LARGEST_READ else []
         document = stream.assemble(events)
         jsonb = _rewrite(document)
+        if redact and jsonb is None and len(events) > 1:
+            raise NotRedactedError("its events can't be put together, and what is to be replaced may be in pieces")
         error_fields = next((event for event in events if _error_of(event)), None)
         if redact and jsonb is not None:
             jsonb, found = redact(jsonb)
@@ -254,7 +281,7 @@ def _read(text: str | None) -> tuple[Json, str | None]:
         return document, text
     document = _load_exactly(text)
     if document is None:
-        return None, None
+        return _load_leniently(text), None
     return document, _rewrite(document) if "\\u" in text or HUGE_EXPONENT.search(text) else text
 
 
@@ -262,6 +289,14 @@ def _load_exactly(text: str) -> Json:
     """Parse JSON with what a faster parser refuses: half surrogate pairs, numbers beyond a double's."""
     try:
         return json.loads(text, parse_constant=_refuse_constant)
+    except (ValueError, RecursionError):
+        return None
+
+
+def _load_leniently(text: str) -> Json:
+    """Parse what LiteLLM parses as well, and what is no JSON: NaN and the infinities."""
+    try:
+        return json.loads(text) if "NaN" in text or "Infinity" in text else None
     except (ValueError, RecursionError):
         return None
 

@@ -2,18 +2,18 @@
 
 import fnmatch
 import json
-import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Annotated, Literal
 
 import regex
 from pydantic import AfterValidator, BaseModel, ConfigDict, StringConstraints
 
 Capture = Literal["full", "metadata", "none"]
+STRICTEST: tuple[Capture, ...] = ("none", "metadata", "full")
 
 REDACTION_SECONDS = 1.0  # for all patterns on one text: a pattern that backtracks without end must not stop the drain
-JSON_STRING = re.compile(r'"[^"\\]*(?:\\.[^"\\]*)*"', re.DOTALL)
+JSON_STRING = regex.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"', regex.DOTALL)
 LARGEST_GROWTH = 8 << 20  # characters by which replacements may make one text longer
 
 
@@ -55,6 +55,23 @@ def decide(policies: Sequence[Policy], model: str | None, key_hash: str | None) 
         key_hash: Of the key that the client presents.
     """
     return next((policy.capture for policy in policies if policy.matches(model, key_hash)), "full")
+
+
+def strictest(policies: Sequence[Policy], models: Iterable[str], key_hash: str | None, *, may_be_any: bool) -> Capture:
+    """Say what is stored of an exchange whose model is named in several places, or cannot be read.
+
+    Args:
+        policies: As of `decide`, for each of the models.
+        models: All that the client may have asked for.
+        key_hash: Of the key that the client presents.
+        may_be_any: Whether it may have asked for one that is not among these: then any policy about a model counts.
+    """
+    found = {decide(policies, model, key_hash) for model in models} or {decide(policies, None, key_hash)}
+    if may_be_any:
+        found |= {
+            policy.capture for policy in policies if policy.models and (policy.keys is None or key_hash in policy.keys)
+        }
+    return min(found, key=STRICTEST.index)
 
 
 def _pattern(text: str) -> str:
@@ -137,9 +154,13 @@ class Redactor:
                     ) from None
             return text
 
-        def redact_string(found: re.Match[str]) -> str:
+        too_long = NotRedactedError(f"to look behind its escapes takes longer than {REDACTION_SECONDS} s")
+
+        def redact_string(found: regex.Match[str]) -> str:
             """Redact a string of JSON; it stays as it is written if there is nothing to be replaced."""
-            written = found[0]
+            if time.monotonic() > give_up:
+                raise too_long
+            written: str = found[0]
             before = replaced
             try:
                 redacted = redact_all(json.loads(written)) if "\\" in written else ""
@@ -149,6 +170,11 @@ class Redactor:
 
         def redact_all(text: str) -> str:
             """Redact a text, what its strings have behind escapes first; JSON within a string has more of them."""
-            return redact(JSON_STRING.sub(redact_string, text) if "\\" in text else text)
+            if "\\" in text:
+                try:
+                    text = JSON_STRING.sub(redact_string, text, timeout=max(give_up - time.monotonic(), 0.001))
+                except TimeoutError:
+                    raise too_long from None
+            return redact(text)
 
         return redact_all(text), replaced

@@ -23,12 +23,13 @@ from litellm_sqlalchemy.ledger.parse import (
     parse_response,
     storable_text,
 )
-from litellm_sqlalchemy.ledger.policy import Capture, NotRedactedError, Policy, Redactor, decide
+from litellm_sqlalchemy.ledger.policy import Capture, NotRedactedError, Policy, Redactor, strictest
 from litellm_sqlalchemy.ledger.spool import OpenExchange, SpooledRecord
 
 Facts = dict[str, Any]
 Row = dict[str, Any]
 
+LONGEST_END_USER = 256  # characters
 USAGE_TEXTS = (
     *("call_type", "key_alias", "team", "team_alias", "user_id", "end_user", "model", "model_group", "provider"),
 )
@@ -45,7 +46,7 @@ class RowMaker:
 
     def __init__(self, policies: Sequence[Policy] = (), redactor: Redactor | None = None) -> None:
         self._redact = redactor or Redactor()
-        self._decide = functools.lru_cache(maxsize=4096)(functools.partial(decide, tuple(policies)))
+        self._policies = tuple(policies)
 
     def request(self, record: SpooledRecord) -> tuple[Row | None, OpenExchange, str | None]:
         """Make a row of `requests`, and decide what of the exchange is stored.
@@ -59,9 +60,11 @@ class RowMaker:
         """
         facts = _facts(record)
         headers = facts["headers"]
-        parsed = parse_request(facts["path"], record.body)
-        model = facts.get("model") or parsed.model
-        capture: Capture = self._decide(model, facts["key_hash"])
+        content_type = headers.get("content-type", "")
+        parsed = parse_request(facts["path"], record.body, content_type=content_type)
+        asked = facts.get("model")  # of the query
+        is_read = parsed.is_read or facts.get("scheme") == "websocket"  # whose messages do not name it
+        capture = self._capture((*parsed.models, *filter(None, [asked])), facts["key_hash"], is_read=is_read)
         opened = OpenExchange(
             id=record.id,
             received_at=record.received_at,
@@ -74,8 +77,7 @@ class RowMaker:
         problem = None
         if self._redact and capture == "full":
             try:
-                parsed = parse_request(facts["path"], record.body, self._redact)
-                model = facts.get("model") or parsed.model
+                parsed = parse_request(facts["path"], record.body, self._redact, content_type=content_type)
             except NotRedactedError as error:
                 capture, problem = "metadata", str(error)
         end_user = headers.get("x-litellm-end-user-id") or headers.get("x-litellm-customer-id") or parsed.end_user
@@ -86,10 +88,10 @@ class RowMaker:
             "method": facts["method"],
             "path": facts["path"],
             "query": query,
-            "model": model,
+            "model": asked or parsed.model,
             "stream": parsed.stream,
             "key_hash": facts["key_hash"],
-            "end_user": self._short(end_user)[0],
+            "end_user": self._end_user(end_user),
             "client_address": _address(facts["client"]),
             "user_agent": self._short(headers.get("user-agent"))[0],
             "body_complete": facts["complete"],
@@ -151,7 +153,7 @@ class RowMaker:
             **{name: facts.get(name) for name in (*USAGE_TEXTS, *USAGE_COUNTS, "cache_hit")},
             "cost": None if cost is None else _cost(str(cost)),
         }
-        row["end_user"] = self._short(row["end_user"])[0]
+        row["end_user"] = self._end_user(row["end_user"])
         return row
 
     def _common(self, record: SpooledRecord, facts: Facts) -> Row:
@@ -167,6 +169,16 @@ class RowMaker:
             "body_size": facts["size"],
             "body_sha256": None if record.body is None else hashlib.sha256(record.body).digest(),
         }
+
+    def _capture(self, models: tuple[str, ...], key_hash: str | None, *, is_read: bool) -> Capture:
+        if not self._policies:
+            return "full"
+        return strictest(self._policies, models, key_hash, may_be_any=not is_read)
+
+    def _end_user(self, name: str | None) -> str | None:
+        """Redact an end user's name, and cut it to what an index takes."""
+        found, _ = self._short(name)
+        return found and found[:LONGEST_END_USER]
 
     def _short(self, text: str | None) -> tuple[str | None, int]:
         """Redact one of the texts beside the body; what cannot be redacted is left out."""

@@ -109,7 +109,10 @@ class Store:
         Returns:
             By id, what the policies let in of those that are there.
         """
-        keys = [(_moment(received_at), uuid.UUID(bytes=exchange)) for received_at, exchange in ids]
+        keys: list[tuple[dt.datetime, uuid.UUID]] = []
+        for microseconds, identifier in ids:
+            with contextlib.suppress(OverflowError):  # a time that no clock has: there is no such request
+                keys.append((_moment(microseconds), uuid.UUID(bytes=identifier)))
         columns = REQUESTS.columns
         with self._busy(), self._engine.connect() as connection:
             found: dict[bytes, str] = {}

@@ -84,6 +84,22 @@ class _Text:
         self.pieces = list(pieces)
 
 
+class _Calls(list[Fields]):
+    """Tool calls that are still growing, thousands perhaps: found by their index."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._by_index: dict[str, Fields] = {}
+
+    def of(self, part: Fields) -> Fields:
+        """Give the call that a part belongs to."""
+        index = repr(part.get("index"))
+        if index not in self._by_index:
+            self._by_index[index] = {}
+            self.append(self._by_index[index])
+        return self._by_index[index]
+
+
 def _joined(value: Json) -> Json:
     """Give a value with its texts as they are in the end."""
     if isinstance(value, _Text):
@@ -108,12 +124,9 @@ def _merge(into: Fields, delta: Fields) -> None:
             into[name] = there if isinstance(there, dict) else {}
             _merge(into[name], value)
         elif name == "tool_calls" and isinstance(value, list):
-            into[name] = calls = there if isinstance(there, list) else []
+            into[name] = calls = there if isinstance(there, _Calls) else _Calls()
             for part in _items(value):
-                same = next((call for call in calls if call.get("index") == part.get("index")), None)
-                if same is None:
-                    calls.append(same := {})
-                _merge(same, part)
+                _merge(calls.of(part), part)
         elif isinstance(value, list):
             into[name] = there if isinstance(there, list) else []
             into[name].extend(value)
@@ -122,7 +135,10 @@ def _merge(into: Fields, delta: Fields) -> None:
 
 
 _APPENDED = frozenset(
-    {"content", "text", "refusal", "reasoning_content", "reasoning", "arguments", "thinking", "partial_json"}
+    {
+        *("content", "text", "refusal", "reasoning_content", "reasoning", "arguments", "thinking", "partial_json"),
+        "transcript",
+    }
 )
 
 
@@ -144,10 +160,17 @@ def _chat_or_text(stream: Sequence[Fields]) -> Fields:
     return answer
 
 
+_RESPONSE_ENDS = frozenset({"response.completed", "response.failed", "response.incomplete"})
+
+
 def _responses(stream: Sequence[Fields]) -> Fields | None:
     """OpenAI's responses: the last event that has the response has all of it."""
     found = [event["response"] for event in stream if isinstance(event.get("response"), dict)]
-    return found[-1] if found else None
+    if not stream or stream[-1].get("type") in _RESPONSE_ENDS:
+        return found[-1] if found else None
+    said = "".join(event["delta"] for event in stream if isinstance(event.get("delta"), str))
+    # Broken off: as far as it came.
+    return {**(found[-1] if found else {}), **({"output_text": said} if said else {})} or None
 
 
 def _messages(stream: Sequence[Fields]) -> Fields:

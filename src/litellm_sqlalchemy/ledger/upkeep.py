@@ -10,6 +10,7 @@ from uuid import UUID
 
 from sqlalchemy import Engine, text
 
+from litellm_sqlalchemy.ledger.rows import LONGEST_END_USER
 from litellm_sqlalchemy.ledger.spool import Spool
 
 PATIENCE_SECONDS = 60.0  # for the drain to get as far as it is waited for
@@ -119,7 +120,7 @@ def _what_waits(spool: Spool, engine: Engine, name: str, places: range) -> str |
     since = min(exchange.received_at for exchange in opened.values()) / 1e6
     with engine.connect() as connection:
         ids = [exchange.hex() for exchange in opened]
-        theirs = connection.execute(OPEN_OF_USER, {"name": name, "open": ids, "since": since}).all()
+        theirs = connection.execute(OPEN_OF_USER, {"name": name[:LONGEST_END_USER], "open": ids, "since": since}).all()
     return f"{len(theirs):,} of their exchanges have not come to their end" if theirs else None
 
 
@@ -134,4 +135,5 @@ def forget(engine: Engine, name: str) -> dict[str, int]:
         How many rows were removed of each table.
     """
     with engine.begin() as connection:
-        return {row.table_name: row.rows_removed for row in connection.execute(FORGET, {"name": name})}
+        removed = connection.execute(FORGET, {"name": name[:LONGEST_END_USER]})
+        return {row.table_name: row.rows_removed for row in removed}
