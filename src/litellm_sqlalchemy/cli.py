@@ -19,7 +19,6 @@ from concurrent.futures import ThreadPoolExecutor
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NoReturn
-from uuid import UUID
 
 import psycopg2.extensions
 import typer
@@ -127,6 +126,8 @@ def check_database(
 def interruptible() -> None:
     """Have Ctrl-C end any of these commands at once."""
     database.make_interruptible()
+    # Where Ctrl-C meets the pool at its work, that logs it, and raises it as well.
+    logging.getLogger("sqlalchemy.pool").addHandler(logging.NullHandler())
 
 
 @ledger.command()
@@ -283,9 +284,9 @@ def set_aside(
     """
     with _spool(load(CaptureSettings)) as spool:
         if move_to is None:
-            for record in spool.rejected():
-                moment = dt.datetime.fromtimestamp(record.rejected_at, dt.UTC)
-                typer.echo(f"{moment:%Y-%m-%d %H:%M:%S} {record.kind:8} {UUID(bytes=record.id)} {record.reason}")
+            for record, rejected_at, reason in spool.rejected():
+                moment = dt.datetime.fromtimestamp(rejected_at, dt.UTC)
+                typer.echo(f"{moment:%Y-%m-%d %H:%M:%S} {record.kind:8} {record.exchange} {reason}")
             return
         try:
             count = upkeep.move_set_aside(spool, move_to)

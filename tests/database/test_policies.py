@@ -163,7 +163,7 @@ MULTIPART = {"content-type": "multipart/form-data; boundary=b"}
         (b"model=secret&prompt=Ueberraschung", {"headers": FORM}),
         (b"prompt=Ueberraschung&%6dodel=sec%72et", {"headers": FORM}),
         (
-            b'--b\r\nContent-Disposition: form-data; name="model"\r\n\r\nsecret\r\n--b\r\n'
+            b'--b\r\nContent-Disposition: form-data; name="model"; x=y\r\n\r\nsecret\r\n--b\r\n'
             b'Content-Disposition: form-data; name="prompt"\r\n\r\nUeberraschung\r\n--b--\r\n',
             {"headers": MULTIPART},
         ),

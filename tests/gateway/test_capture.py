@@ -416,18 +416,18 @@ def test_a_shutdown_that_does_not_wait(path: Path, workers: int) -> None:
         client.leave()
 
 
+async def say_all(send: Send) -> None:
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"all of it"})
+
+
 def test_an_exchange_that_is_cancelled_while_the_record_is_written(gateway: Gateway, gate: Gate) -> None:
     """The record says that the client has the answer: so it gets it, but not before."""
     cancelled = threading.Event()
 
     async def answer(_scope: Scope, receive: Receive, send: Send) -> None:
         await gateway.upstream.read(receive)
-
-        async def talk() -> None:
-            await send({"type": "http.response.start", "status": 200, "headers": []})
-            await send({"type": "http.response.body", "body": b"all of it"})
-
-        talking = asyncio.ensure_future(talk())
+        talking = asyncio.ensure_future(say_all(send))
         await asyncio.sleep(0.2)
         talking.cancel()
         cancelled.set()
@@ -470,13 +470,8 @@ async def test_work_is_done_to_its_end_whoever_is_cancelled(path: Path) -> None:
 def test_a_client_that_leaves_while_the_record_is_written(gateway: Gateway, gate: Gate) -> None:
     async def answer(_scope: Scope, receive: Receive, send: Send) -> None:
         await gateway.upstream.read(receive)
-
-        async def talk() -> None:
-            await send({"type": "http.response.start", "status": 200, "headers": []})
-            await send({"type": "http.response.body", "body": b"all of it"})
-
         # As Starlette does: whichever comes first cancels the other.
-        talking = asyncio.ensure_future(talk())
+        talking = asyncio.ensure_future(say_all(send))
         assert (await receive())["type"] == "http.disconnect"
         talking.cancel()
         with contextlib.suppress(asyncio.CancelledError):

@@ -7,9 +7,7 @@ its own: memory stays the same however much there is, and no transaction stands 
 import base64
 import contextlib
 import datetime as dt
-import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -32,6 +30,7 @@ from sqlalchemy.types import (
 )
 
 from litellm_sqlalchemy.ledger.models import Base
+from litellm_sqlalchemy.ledger.whole_file import whole_file
 
 PIECE_ROWS = 1_000
 PIECE_BYTES = 16 << 20  # of bodies as they came
@@ -84,7 +83,7 @@ def export(
         OSError: The file cannot be written; nothing of it is left.
     """
     count = 0
-    with _complete(output) as file:
+    with whole_file(output) if output else contextlib.nullcontext(sys.stdout.buffer) as file:
         writer = make_writer(file)
         for rows in _pieces(engine, since, until):
             writer.write(rows)
@@ -92,22 +91,6 @@ def export(
             yield count, rows[-1][0]
         writer.close()
         file.flush()
-
-
-@contextlib.contextmanager
-def _complete(output: Path | None) -> Iterator[IO[bytes]]:
-    """Open a file under another name; give it its own when it is complete and on disk."""
-    if output is None:
-        yield sys.stdout.buffer
-        return
-    with tempfile.NamedTemporaryFile(dir=output.parent, prefix=f".{output.name}.", delete=False) as file:
-        try:
-            yield file
-            os.fsync(file.fileno())
-        except BaseException:
-            Path(file.name).unlink()
-            raise
-    Path(file.name).rename(output)
 
 
 # --- reading ----------------------------------------------------------------------------------------------------

@@ -37,13 +37,12 @@ class DrainMetrics:
             age_seconds: Age of the oldest record; 0 if there is none.
             waiting: Whether the database takes no rows.
         """
-        limit = status.limit(self.spool_max_bytes)
         for gauge, value in (
             (metrics.SPOOL_RECORDS, status.records),
             (metrics.SPOOL_OLDEST_AGE_SECONDS, age_seconds),
             (metrics.SPOOL_BYTES, status.bytes),
-            (metrics.SPOOL_MAX_BYTES, limit),
-            (metrics.SPOOL_ALARM, 0 < limit * self.spool_alarm_ratio <= status.bytes),
+            (metrics.SPOOL_MAX_BYTES, status.limit(self.spool_max_bytes)),
+            (metrics.SPOOL_ALARM, status.is_filling(self.spool_max_bytes, self.spool_alarm_ratio)),
             (metrics.REJECTED_RECORDS, status.rejected),
             (metrics.DRAIN_WAITING, waiting),
         ):

@@ -27,7 +27,7 @@ LARGEST_DOCUMENT = 8 << 20  # of jsonb PostgreSQL makes many times that, and ref
 GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS  # zlib finds out which
 LONGEST_PATH = 1_024  # characters of a path that a model is looked for in
 PATH_MODEL = re.compile(r"/(?:deployments|engines|models)/([^:]+?)(?:/(?:chat/)?(?:completions|embeddings)|:\w+)$")
-MULTIPART_MODEL = re.compile(rb'name="?model"?\r?\n(?:[^\r\n]+\r?\n)*\r?\n([^\r\n]{1,1024})')
+MULTIPART_MODEL = re.compile(rb'name="?model"?(?:;[^\r\n]*)?\r?\n(?:[^\r\n]+\r?\n)*\r?\n([^\r\n]{1,1024})')
 FORM_MODEL = re.compile(rb"(?:^|&)(?:m|%6d)(?:o|%6f)(?:d|%64)(?:e|%65)(?:l|%6c)=([^&]{1,1024})", re.IGNORECASE)
 STREAM_PATH = ":streamGenerateContent"
 HUGE_EXPONENT = re.compile(r"[eE][+-]?[0-9]{4}")

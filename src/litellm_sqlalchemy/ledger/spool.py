@@ -170,27 +170,26 @@ class SpoolStatus:
         room = self.bytes + self.free_bytes
         return min(max_bytes, room) if max_bytes else room
 
+    def is_filling(self, max_bytes: int, alarm_ratio: float) -> bool:
+        """Say whether there is an alarm.
+
+        Args:
+            max_bytes: As of `limit`.
+            alarm_ratio: Part of the limit from which on there is one; 0: none.
+        """
+        return 0 < self.limit(max_bytes) * alarm_ratio <= self.bytes
+
 
 class RejectedRecord(NamedTuple):
     """A record that was set aside because PostgreSQL refuses it.
 
     Attributes:
-        sequence: Its place.
-        kind: Which part of the exchange.
-        id: The exchange's: the UUID's bytes.
-        received_at: When its request arrived, in Unix microseconds.
-        facts: JSON of everything but the body.
-        body: The body's bytes; None if it was not kept.
+        record: As it was in the spool.
         rejected_at: When it was set aside, in Unix seconds.
         reason: What PostgreSQL said.
     """
 
-    sequence: int
-    kind: Kind
-    id: bytes
-    received_at: int
-    facts: str
-    body: bytes | None
+    record: SpooledRecord
     rejected_at: int
     reason: str
 
@@ -408,7 +407,7 @@ class Spool:
             "SELECT sequence, kind, exchange, received_at, facts, body, rejected_at, reason FROM rejected "
             "ORDER BY sequence"
         )
-        return map(RejectedRecord._make, rows)
+        return (RejectedRecord(SpooledRecord._make(record), at, reason) for *record, at, reason in rows)
 
     def forget_rejected(self, last: int) -> None:
         """Forget what was set aside.

@@ -82,7 +82,7 @@ def spool_status(spool: Spool, max_bytes: int, alarm_ratio: float) -> Status:
     if found.records:
         speed, found = _speed(spool, found)
         catch_up = found.records / speed if speed > 0 else None
-    oldest, limit = found.oldest_received_at, found.limit(max_bytes)
+    oldest = found.oldest_received_at
     return Status(
         records=found.records,
         oldest_age_seconds=None if oldest is None else round(time.time() - oldest / 1e6, 3),
@@ -91,8 +91,8 @@ def spool_status(spool: Spool, max_bytes: int, alarm_ratio: float) -> Status:
         rejected=found.rejected,
         open=len(spool.open_exchanges()),
         bytes=found.bytes,
-        limit_bytes=limit,
-        alarm=0 < limit * alarm_ratio <= found.bytes,
+        limit_bytes=found.limit(max_bytes),
+        alarm=found.is_filling(max_bytes, alarm_ratio),
     )
 
 

@@ -1,17 +1,18 @@
 """What a person has done with the ledger: records that were set aside tried again, an end user forgotten."""
 
 import base64
+import errno
 import json
 import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from uuid import UUID
 
 from sqlalchemy import Engine, text
 
 from litellm_sqlalchemy.ledger.rows import LONGEST_END_USER
 from litellm_sqlalchemy.ledger.spool import Spool
+from litellm_sqlalchemy.ledger.whole_file import whole_file
 
 PATIENCE_SECONDS = 60.0  # for the drain to get as far as it is waited for
 LOOK_SECONDS = 0.1
@@ -66,21 +67,21 @@ def move_set_aside(spool: Spool, file: Path) -> int:
         OSError: The file cannot be written; the records are where they were.
     """
     count = last = 0
-    with open(file, "x", opener=lambda path, flags: os.open(path, flags, 0o600)) as written:
-        for record in spool.rejected():
+    if file.exists():
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(file))
+    with whole_file(file) as written:
+        for record, rejected_at, reason in spool.rejected():
             line = {
-                "rejected_at": record.rejected_at,
-                "reason": record.reason,
+                "rejected_at": rejected_at,
+                "reason": reason,
                 "kind": record.kind,
-                "exchange": str(UUID(bytes=record.id)),
+                "exchange": str(record.exchange),
                 "received_at_microseconds": record.received_at,
                 "facts": record.facts,
                 "body_base64": None if record.body is None else base64.b64encode(record.body).decode(),
             }
-            written.write(json.dumps(line) + "\n")
+            written.write(json.dumps(line).encode() + b"\n")
             count, last = count + 1, record.sequence
-        written.flush()
-        os.fsync(written.fileno())
     spool.forget_rejected(last)
     return count
 

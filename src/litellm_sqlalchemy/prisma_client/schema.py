@@ -417,9 +417,9 @@ def _model(block: _Block, models: Mapping[str, _Block]) -> Model:
     indexes: list[Index] = []
     for line in block.lines:
         if line.attribute("id"):
-            primary_key = Unique(name=line.name, fields=(line.name,), constraint=_named(table, (), "pkey"))
+            primary_key = Unique(name=line.name, fields=(line.name,), constraint=constraint_name(table, (), "pkey"))
         if unique := line.attribute("unique"):
-            constraint = unique.text("map") or _named(table, _columns(fields, (line.name,)), "key")
+            constraint = unique.text("map") or constraint_name(table, _columns(fields, (line.name,)), "key")
             uniques.append(Unique(name=line.name, fields=(line.name,), constraint=constraint))
     for attribute in block.attributes:
         if attribute.name not in MODEL_ATTRIBUTES:
@@ -435,15 +435,15 @@ def _model(block: _Block, models: Mapping[str, _Block]) -> Model:
             method = attribute.option("type") or "BTree"
             if method not in METHODS:
                 raise attribute.problem(f"an index of model {block.name} has type {method}: not known")
-            name = given or _named(table, _columns(fields, names), "idx")
+            name = given or constraint_name(table, _columns(fields, names), "idx")
             indexes.append(Index(fields=keys, method=METHODS[method], name=name))
             continue
         called = attribute.text("name") or "_".join(names)
         if attribute.name == "id":
-            constraint = given or _named(table, (), "pkey")
+            constraint = given or constraint_name(table, (), "pkey")
             primary_key = Unique(name=called, fields=names, constraint=constraint)
         else:
-            constraint = given or _named(table, _columns(fields, names), "key")
+            constraint = given or constraint_name(table, _columns(fields, names), "key")
             uniques.append(Unique(name=called, fields=names, constraint=constraint))
     if primary_key is None:
         raise _problem(block.number, f"model {block.name} has neither @id nor @@id")
@@ -461,8 +461,14 @@ def _columns(fields: Mapping[str, Field], names: tuple[str, ...]) -> tuple[str, 
     return tuple(fields[name].column or name for name in names)
 
 
-def _named(table: str, columns: tuple[str, ...], suffix: str) -> str:
-    """Name an index or a constraint as Prisma does: what is too long is cut before the suffix."""
+def constraint_name(table: str, columns: tuple[str, ...], suffix: str) -> str:
+    """Name an index or a constraint as Prisma does: what is too long is cut before the suffix.
+
+    Args:
+        table: PostgreSQL's name.
+        columns: The same.
+        suffix: Of its kind: pkey, key, idx or fkey.
+    """
     return f"{'_'.join((table, *columns))[: LONGEST_NAME - len(suffix) - 1]}_{suffix}"
 
 

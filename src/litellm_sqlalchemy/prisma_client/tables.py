@@ -7,7 +7,7 @@ from sqlalchemy import Column, ForeignKeyConstraint, Index, MetaData, PrimaryKey
 from sqlalchemy.dialects.postgresql import ARRAY, ENUM, JSONB, TIMESTAMP
 from sqlalchemy.types import BigInteger, Boolean, Double, Integer, LargeBinary, Numeric, Text, TypeEngine
 
-from litellm_sqlalchemy.prisma_client.schema import LONGEST_NAME, Call, Field, Model, Name, Schema, Value
+from litellm_sqlalchemy.prisma_client.schema import Call, Field, Model, Name, Schema, Value, constraint_name
 
 ACTIONS = {
     "Cascade": "CASCADE",
@@ -52,7 +52,7 @@ def _table(model: Model, schema: Schema, metadata: MetaData, enums: dict[str, EN
         ForeignKeyConstraint(
             of(field.relation.fields),
             _referred(schema.models[field.relation.model], field.relation.references),
-            name=_foreign_key_name(model, [column.name for column in of(field.relation.fields)]),
+            name=constraint_name(model.table, tuple(column.name for column in of(field.relation.fields)), "fkey"),
             ondelete=ACTIONS[field.relation.on_delete],
             onupdate=ACTIONS[field.relation.on_update],
         )
@@ -79,10 +79,6 @@ def _table(model: Model, schema: Schema, metadata: MetaData, enums: dict[str, EN
 
 def _referred(model: Model, names: tuple[str, ...]) -> list[str]:
     return [f"{model.table}.{model.fields[name].column}" for name in names]
-
-
-def _foreign_key_name(model: Model, columns: list[str]) -> str:
-    return f"{'_'.join((model.table, *columns))[: LONGEST_NAME - 5]}_fkey"
 
 
 def _column(field: Field, enums: dict[str, ENUM]) -> Column[Any]:
