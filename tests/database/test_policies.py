@@ -285,15 +285,41 @@ def test_a_stream_is_redacted_also_where_it_comes_in_pieces(
     assert "raschung" not in everything(ledger_database)
 
 
-def test_a_stream_that_cannot_be_put_together_is_left_out(
-    new_drain: Callable[..., Drain], spool: Spool, ledger_database: Database
-) -> None:
-    pieces = ("anna.smi", "th@exa", "mple.org", "\0")
-    events = sse(*({"choices": [{"index": 0, "delta": {"content": piece}}]} for piece in pieces))
+NUL_STREAM = sse(
+    *({"choices": [{"index": 0, "delta": {"content": c}}]} for c in ("anna.smi", "th@exa", "mple.org", "\0"))
+)
+
+
+def put_redacted_stream(new_drain: Callable[..., Drain], spool: Spool, events: bytes, redaction: Redaction) -> None:
     exchange = new_id()
     answer = part("response", exchange, events, headers={"content-type": "text/event-stream"})
     spool.append([part("request", exchange, b"{}"), answer])
-    new_drain(redactions=(MAIL,)).run_once()
+    new_drain(redactions=(redaction,)).run_once()
+
+
+def test_a_stream_with_what_jsonb_does_not_take_is_kept_as_it_came(
+    new_drain: Callable[..., Drain], spool: Spool, ledger_database: Database
+) -> None:
+    put_redacted_stream(new_drain, spool, NUL_STREAM, Redaction(pattern="nobody", replacement="x"))
+    row = stored(ledger_database, "responses")
+    assert (row["capture"], row["body"], row["redactions"]) == ("full", None, 0)
+    assert row["body_text"].encode() == NUL_STREAM
+
+
+def test_a_stream_with_what_jsonb_does_not_take_is_redacted(
+    new_drain: Callable[..., Drain], spool: Spool, ledger_database: Database
+) -> None:
+    put_redacted_stream(new_drain, spool, NUL_STREAM, MAIL)
+    row = stored(ledger_database, "responses")
+    assert (row["capture"], row["body"], row["redactions"]) == ("full", None, 1)
+    assert json.loads(row["body_text"])["choices"][0]["message"]["content"] == "[mail]\0"
+    assert "smi" not in everything(ledger_database)
+
+
+def test_a_stream_that_cannot_be_put_together_is_left_out(
+    new_drain: Callable[..., Drain], spool: Spool, ledger_database: Database
+) -> None:
+    put_redacted_stream(new_drain, spool, sse({"unknown": "anna.smi"}, {"unknown": "th@example.org"}), MAIL)
     row = stored(ledger_database, "responses")
     assert (row["capture"], row["body"], row["body_text"], row["body_bytes"]) == ("metadata", None, None, None)
 

@@ -176,6 +176,7 @@ def test_events(end: str) -> None:
 
 
 @given(st.lists(OBJECTS, max_size=6))
+@example([{"type": "response.completed"}, {"type": []}])
 def test_any_stream_is_put_together_without_harm(stream: list[dict[str, Any]]) -> None:
     before = json.dumps(stream)
     assemble(stream)

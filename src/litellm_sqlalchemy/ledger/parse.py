@@ -47,8 +47,9 @@ class Body:
 
     Attributes:
         document: JSON text that jsonb takes; None if there is none.
-        text: The exact body, if it is UTF-8 without NUL, but for what redactions have replaced; None if it is the
-            events of an answer in which, put together, they have replaced something: there it may be in pieces.
+        text: The exact body, if it is UTF-8 without NUL, but for what redactions have replaced. Not the events of an
+            answer in which, put together, they have replaced something, as there it may be in pieces: then it is None,
+            or what jsonb does not take of the answer put together.
         other: The exact body, if it is anything else.
         redactions: How many pieces redactions have replaced.
     """
@@ -172,14 +173,12 @@ def parse_response(
         events = list(stream.events(text)) if text and len(text) <= LARGEST_READ else []
         document = stream.assemble(events)
         jsonb = _rewrite(document)
-        if redact and jsonb is None and len(events) > 1:
-            raise NotRedactedError("its events can't be put together, and what is to be replaced may be in pieces")
         error_fields = next((event for event in events if _error_of(event)), None)
-        if redact and jsonb is not None:
-            jsonb, found = redact(jsonb)
-            if found:  # in the events it may be in pieces
-                kept, replaced = None, found
-                document, jsonb = _read(jsonb)
+        if redact and len(events) > 1:
+            whole, found = redact(_write(document))
+            if found:
+                document, jsonb = _read(whole)
+                kept, replaced = whole if jsonb is None else None, found
     else:
         text = kept
         document, jsonb = _read(text)
@@ -310,6 +309,16 @@ def _body(body: bytes | None, text: str | None, document: str | None, redactions
         document = None
     other = body if body and text is None and not redactions else None
     return Body(document=document, text=text, other=other, redactions=redactions)
+
+
+def _write(document: Json) -> str:
+    """Write an answer that was put together of events, with all that jsonb does not take."""
+    try:
+        if document is not None:
+            return json.dumps(document)
+    except RecursionError:
+        pass
+    raise NotRedactedError("its events can't be put together, and what is to be replaced may be in pieces")
 
 
 def _rewrite(document: Json) -> str | None:

@@ -160,7 +160,7 @@ def _chat_or_text(stream: Sequence[Fields]) -> Fields:
     return answer
 
 
-_RESPONSE_ENDS = frozenset({"response.completed", "response.failed", "response.incomplete"})
+_RESPONSE_ENDS = ("response.completed", "response.failed", "response.incomplete")  # no set: of what comes, any type
 
 
 def _responses(stream: Sequence[Fields]) -> Fields | None:
