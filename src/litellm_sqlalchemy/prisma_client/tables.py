@@ -24,7 +24,7 @@ TYPES: dict[str, Callable[[], TypeEngine[Any]]] = {
     "Decimal": lambda: Numeric(65, 30),
     "Float": Double,
     "Int": Integer,
-    "Json": JSONB,
+    "Json": lambda: JSONB(none_as_null=True),  # what is JSON's own null is JSON.NULL
     "String": Text,
 }
 

@@ -1,0 +1,158 @@
+"""SQLAlchemy's pool of connections for a database's URL, by either driver."""
+
+import os
+import ssl
+import tempfile
+import uuid
+from typing import Any
+
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.serialization import pkcs12
+from sqlalchemy import URL
+from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+
+from litellm_sqlalchemy.prisma_client.database_url import DatabaseURL, DatabaseURLError
+from litellm_sqlalchemy.prisma_client.raw_sql import Driver
+
+APPLICATION_NAME = "litellm-prisma"
+FOR_EVER_SECONDS = 10.0**9  # what a pool takes for no limit
+
+
+def server(url: DatabaseURL) -> str:
+    """Name the server, for messages.
+
+    Args:
+        url: Which.
+    """
+    return ",".join(f"{host}:{port}" for host, port in url.hosts)
+
+
+def pool_size(url: DatabaseURL) -> int:
+    """Say how many connections there are at most: by default Prisma's two for each processor, and one.
+
+    Args:
+        url: Which may say it; 0: no limit.
+    """
+    return url.connection_limit if url.connection_limit is not None else 2 * (os.cpu_count() or 1) + 1
+
+
+def make_engine(url: DatabaseURL, driver: Driver) -> AsyncEngine:
+    """Make the pool; it connects when it is used.
+
+    Args:
+        url: Where the database is.
+        driver: By which it is reached.
+
+    Raises:
+        DatabaseURLError: A certificate that it names cannot be read.
+    """
+    return create_async_engine(
+        URL.create(f"postgresql+{driver}"),
+        connect_args=_asyncpg_arguments(url) if driver == "asyncpg" else _psycopg_arguments(url),
+        hide_parameters=True,  # which may be secrets, and would be in errors
+        pool_size=pool_size(url),
+        max_overflow=0,
+        pool_timeout=FOR_EVER_SECONDS if url.pool_timeout is None else url.pool_timeout,
+        pool_recycle=url.max_connection_lifetime or -1,
+        pool_use_lifo=True,  # those that are not needed become idle, and old
+        # psycopg does not notice that a connection is closed before it uses it; asyncpg does.
+        pool_pre_ping=driver == "psycopg",
+    )
+
+
+def _settings(url: DatabaseURL) -> dict[str, str]:
+    settings = {"application_name": url.application_name or APPLICATION_NAME, "TimeZone": "UTC"}
+    if url.schema != "public":
+        settings["search_path"] = '"' + url.schema.replace('"', '""') + '"'
+    return settings
+
+
+def _asyncpg_arguments(url: DatabaseURL) -> dict[str, Any]:
+    hosts, ports = zip(*url.hosts, strict=True)
+    arguments: dict[str, Any] = {
+        "host": list(hosts),
+        "port": list(ports),
+        "user": url.user or None,
+        "password": url.password,
+        "database": url.database,
+        "timeout": url.connect_timeout or FOR_EVER_SECONDS,
+        "ssl": _ssl(url),
+        "server_settings": _settings(url) | ({"options": url.options} if url.options else {}),
+        "statement_cache_size": 0 if url.pgbouncer else url.statement_cache_size,
+        "prepared_statement_cache_size": 0 if url.pgbouncer else url.statement_cache_size,
+    }
+    if url.target_session_attrs != "any":
+        arguments["target_session_attrs"] = url.target_session_attrs
+    if url.pgbouncer:  # names that no other client of the same session has
+        arguments["prepared_statement_name_func"] = lambda: f"s_{uuid.uuid4().hex}"
+    return arguments
+
+
+def _psycopg_arguments(url: DatabaseURL) -> dict[str, Any]:
+    hosts, ports = zip(*url.hosts, strict=True)
+    options = [f"-c {name}={_escaped(value)}" for name, value in _settings(url).items() if name != "application_name"]
+    sslmode: str = url.sslmode
+    if url.sslaccept == "strict" and sslmode in {"prefer", "require"}:
+        sslmode = "verify-full"
+    arguments: dict[str, Any] = {
+        "host": ",".join(hosts),
+        "port": ",".join(map(str, ports)),
+        "user": url.user or None,
+        "password": url.password,
+        "dbname": url.database,
+        "connect_timeout": url.connect_timeout or 0,
+        "application_name": url.application_name or APPLICATION_NAME,
+        "options": " ".join([*options, *filter(None, [url.options])]),
+        "sslmode": sslmode,
+        "sslrootcert": url.sslcert,
+        "target_session_attrs": url.target_session_attrs,
+        "prepare_threshold": None if url.pgbouncer or not url.statement_cache_size else 5,
+    }
+    if url.sslidentity:
+        raise DatabaseURLError("sslidentity of the database's URL needs the driver asyncpg: unset PRISMA_CLIENT_DRIVER")
+    return {name: value for name, value in arguments.items() if value is not None or name == "prepare_threshold"}
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", "\\\\").replace(" ", "\\ ")
+
+
+def _ssl(url: DatabaseURL) -> ssl.SSLContext | str | bool:
+    """Make what asyncpg takes for `ssl`."""
+    if url.sslmode == "disable":
+        return False
+    verifies = url.sslaccept == "strict" or url.sslmode in {"verify-ca", "verify-full"}
+    if url.sslmode == "prefer" and not verifies and not url.sslidentity:
+        return "prefer"
+    try:
+        context = ssl.create_default_context(cafile=url.sslcert)
+        if url.sslidentity:
+            _load_identity(context, url.sslidentity, url.sslpassword)
+    except (OSError, ssl.SSLError, ValueError) as error:
+        raise DatabaseURLError(
+            f"A certificate that the database's URL names cannot be read ({type(error).__name__}): sslcert must be a "
+            "file of PEM, sslidentity one of PKCS 12 that sslpassword opens"
+        ) from None
+    context.check_hostname = verifies and url.sslmode != "verify-ca"
+    context.verify_mode = ssl.CERT_REQUIRED if verifies else ssl.CERT_NONE
+    return context
+
+
+def _load_identity(context: ssl.SSLContext, file: str, password: str | None) -> None:
+    """Load a client's certificate and key; Python's ssl takes them from a file of PEM alone."""
+    with open(file, "rb") as archive:  # noqa: PTH123
+        key, certificate, more = pkcs12.load_key_and_certificates(
+            archive.read(), password.encode() if password else None
+        )
+    if key is None or certificate is None:
+        raise ValueError("no key or no certificate in it")
+    with tempfile.NamedTemporaryFile(suffix=".pem") as pem:  # readable by its owner only
+        pem.write(
+            key.private_bytes(
+                serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+            )
+        )
+        for one in (certificate, *more):
+            pem.write(one.public_bytes(serialization.Encoding.PEM))
+        pem.flush()
+        context.load_cert_chain(pem.name)

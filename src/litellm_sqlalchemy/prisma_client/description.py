@@ -1,0 +1,105 @@
+"""All that is known of LiteLLM's database: its schema, the tables and the rows' classes that follow from it."""
+
+from collections.abc import Mapping  # noqa: TC003
+from functools import cached_property
+
+from sqlalchemy import Column, FromClause, MetaData, Table
+
+from litellm_sqlalchemy.prisma_client import rows
+from litellm_sqlalchemy.prisma_client.schema import Field, Model, Relation, Schema, Unique, Value
+from litellm_sqlalchemy.prisma_client.tables import tables
+
+
+class Entity:
+    """A model with its table and its rows' class.
+
+    Args:
+        model: The model.
+        table: Its table.
+    """
+
+    def __init__(self, model: Model, table: Table) -> None:
+        self.model = model
+        self.table = table
+        self.columns = tuple(field for field in model.fields.values() if field.relation is None)
+        self.uniques: Mapping[str, Unique] = {unique.name: unique for unique in (*model.uniques, model.primary_key)}
+
+    @cached_property
+    def row(self) -> type[rows.Row]:
+        """The class of its rows; made when it is needed, as 97 of them take time."""
+        return rows.row_class(self.model)
+
+    @cached_property
+    def decode(self) -> rows.Decode:
+        """What makes rows of what the driver gives: all columns, in the schema's order."""
+        return rows.decoder(self.model, self.row)
+
+    def column(self, field: Field, source: FromClause | None = None) -> Column[Value]:
+        """Give a field's column.
+
+        Args:
+            field: Not a relation.
+            source: An alias of the table; without it the table itself.
+        """
+        return (self.table if source is None else source).c[field.column]  # type: ignore[index, return-value]
+
+    def selected(self, source: FromClause | None = None) -> list[Column[Value]]:
+        """Give all columns, in the schema's order.
+
+        Args:
+            source: An alias of the table; without it the table itself.
+        """
+        return [self.column(field, source) for field in self.columns]
+
+    def relation(self, name: str) -> Relation | None:
+        """Give the relation that a field is; None if it is none.
+
+        Args:
+            name: The field's.
+        """
+        field = self.model.fields.get(name)
+        return field.relation if field else None
+
+
+class Description:
+    """The schema with its entities.
+
+    Args:
+        schema: LiteLLM's.
+    """
+
+    def __init__(self, schema: Schema) -> None:
+        self.schema = schema
+        self.metadata: MetaData = tables(schema)
+        self.entities = {
+            name: Entity(model, self.metadata.tables[model.table]) for name, model in schema.models.items()
+        }
+        self.accessors = {name.lower(): name for name in schema.models}
+
+    def other(self, relation: Relation) -> Entity:
+        """Give the entity that a relation leads to.
+
+        Args:
+            relation: The relation.
+        """
+        return self.entities[relation.model]
+
+    def joined(self, entity: Entity, field: Field) -> tuple[tuple[Field, Field], ...]:
+        """Give the columns that a relation joins: of each pair, this side's field and the other's.
+
+        Args:
+            entity: This side.
+            field: The relation.
+        """
+        relation = field.relation
+        assert relation is not None  # noqa: S101 - the caller has looked
+        other = self.other(relation)
+        if relation.fields:
+            own, others = relation.fields, relation.references
+        else:
+            inverse = other.model.fields[relation.inverse].relation
+            assert inverse is not None  # noqa: S101 - the schema's reader has looked
+            own, others = inverse.references, inverse.fields
+        return tuple(
+            (entity.model.fields[mine], other.model.fields[theirs]) for mine, theirs in zip(own, others, strict=True)
+        )

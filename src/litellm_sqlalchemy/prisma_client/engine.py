@@ -1,0 +1,416 @@
+"""What stands where prisma-client-py has its engine's process: a pool of connections, and the transactions open on it.
+
+A caller that is cancelled leaves what it has begun to come to its end, in a task of the engine's own: no connection is
+dropped half used, and nothing warns. What has not begun by then does not begin.
+"""
+
+import asyncio
+import datetime as dt
+import json
+import logging
+import time
+import uuid
+from collections import OrderedDict
+from collections.abc import Awaitable, Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar, cast
+
+from sqlalchemy import event, exc
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
+from sqlalchemy.pool import ConnectionPoolEntry
+
+from litellm_sqlalchemy.prisma_client import connect, errors, raw_sql
+from litellm_sqlalchemy.prisma_client.database_url import DatabaseURL
+from litellm_sqlalchemy.prisma_client.description import Description
+from litellm_sqlalchemy.prisma_client.executor import Executor, Operation, needs_transaction
+from litellm_sqlalchemy.prisma_client.schema import Value
+
+CLOSED_TRANSACTIONS = 1_000  # that it can still say something about
+STALE_PLAN = "cached plan must not change result type"
+LAST_OPERATIONS_SECONDS = 10.0  # for what is under way when the client disconnects
+
+T = TypeVar("T")
+log = logging.getLogger("litellm_sqlalchemy.prisma")
+
+
+@dataclass(frozen=True, slots=True)
+class Process:
+    """The engine's process, of which there is none: LiteLLM takes 0 for that, and watches nothing.
+
+    Attributes:
+        pid: 0.
+    """
+
+    pid: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class RawStatement:
+    """A raw statement.
+
+    Attributes:
+        method: query_raw or execute_raw.
+        sql: With $1, $2, …
+        parameters: Their values, as the client writes them in JSON.
+    """
+
+    method: Literal["query_raw", "execute_raw"]
+    sql: str
+    parameters: tuple[Value, ...] = field(repr=False)
+
+
+class Query(str):
+    """What is asked of the engine.
+
+    As a text it is what prisma-client-py would send, as far as LiteLLM reads it to name its spans.
+
+    Attributes:
+        steps: What is to be done.
+        is_batch: Whether it all stands or falls together, and gives nothing.
+    """
+
+    __slots__ = ("is_batch", "steps")
+
+    steps: tuple[Operation | RawStatement, ...]
+    is_batch: bool
+
+    @classmethod
+    def of(cls, *steps: Operation | RawStatement, text: str, is_batch: bool = False) -> "Query":
+        """Make one.
+
+        Args:
+            steps: What is to be done.
+            text: What prisma-client-py would send.
+            is_batch: Whether it all stands or falls together, and gives nothing.
+        """
+        query = cls(text)
+        query.steps = steps
+        query.is_batch = is_batch
+        return query
+
+
+class _Abandoned(Exception):  # noqa: N818 - nobody sees it
+    """Nobody waits for it any more."""
+
+
+@dataclass(slots=True)
+class _Transaction:
+    """One that is open, or was."""
+
+    connection: AsyncConnection
+    timeout_ms: int
+    began: float = field(default_factory=time.monotonic)
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    state: Literal["open", "committed", "rolled back", "expired"] = "open"
+    timer: asyncio.TimerHandle | None = None
+
+    def check(self, what: str) -> None:
+        """Refuse what is asked of it, if it is not open any more."""
+        if self.state == "open":
+            return
+        text = f"Transaction already closed: A {what} cannot be executed on a {self.state} transaction."
+        if self.state == "expired":
+            passed = round((time.monotonic() - self.began) * 1e3)
+            text = (
+                f"Transaction already closed: A {what} cannot be executed on an expired transaction. The timeout for "
+                f"this transaction was {self.timeout_ms} ms, however {passed} ms passed since the start of the transaction. "
+                "Consider increasing the interactive transaction timeout or doing less work in the transaction."
+            )
+        raise errors.TransactionExpiredError(text)
+
+
+class Engine:
+    """Connections to one database.
+
+    Args:
+        url: Where it is.
+        description: What is in it.
+        driver: By which it is reached.
+    """
+
+    process = Process()
+
+    def __init__(self, url: DatabaseURL, description: Description, driver: raw_sql.Driver) -> None:
+        self._url = url
+        self._description = description
+        self._driver = driver
+        self._pool: AsyncEngine = connect.make_engine(url, driver)
+        # A transaction pooler may give each statement another session: there, all is in a transaction.
+        self._single = self._pool if url.pgbouncer else self._pool.execution_options(isolation_level="AUTOCOMMIT")
+        self._transactions: OrderedDict[str, _Transaction] = OrderedDict()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        event.listen(self._pool.sync_engine, "checkout", self._check)
+        event.listen(self._pool.sync_engine, "checkin", self._note)
+
+    def _check(self, connection: DBAPIConnection, entry: ConnectionPoolEntry, _proxy: object) -> None:
+        """Do not hand out what PostgreSQL has closed meanwhile, or what has been idle for too long."""
+        native: Any = connection.driver_connection
+        if native.is_closed() if self._driver == "asyncpg" else native.closed:
+            raise exc.InvalidatePoolError("PostgreSQL has closed the connection")
+        idle = time.monotonic() - entry.info.get("idle_since", time.monotonic())
+        if self._url.max_idle_connection_lifetime and idle > self._url.max_idle_connection_lifetime:
+            raise exc.DisconnectionError("the connection has been idle for too long")
+
+    def _note(self, _connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
+        entry.info["idle_since"] = time.monotonic()
+
+    # --- life -----------------------------------------------------------------------------------------------------
+
+    async def connect(self, timeout: dt.timedelta) -> None:  # noqa: ASYNC109 - as prisma-client-py has it
+        """Make a first connection, so that it is known now whether the database is there.
+
+        Args:
+            timeout: Until it must be there.
+
+        Raises:
+            EngineConnectionError: It is not.
+        """
+
+        async def try_it() -> None:
+            async with self._single.connect():
+                pass
+
+        try:
+            async with asyncio.timeout(timeout.total_seconds()):
+                await self._shielded(try_it())
+        except TimeoutError:
+            raise errors.EngineConnectionError(
+                f"Can't reach database server at `{connect.server(self._url)}` within {timeout.total_seconds()} s"
+            ) from None
+
+    async def aclose(self) -> None:
+        """Roll back what is open, and close all connections."""
+        for transaction in list(self._transactions.values()):
+            await self._end(transaction, "rolled back")
+        if self._tasks:
+            await asyncio.wait(self._tasks, timeout=LAST_OPERATIONS_SECONDS)
+        await self._pool.dispose()
+
+    def stop(self) -> None:
+        """Forget the connections, when nobody closes them: the interpreter does."""
+        self._pool.sync_engine.dispose(close=False)
+
+    # --- queries --------------------------------------------------------------------------------------------------
+
+    async def query(self, content: Query, *, tx_id: str | None) -> Value:
+        """Do what is asked.
+
+        Args:
+            content: What.
+            tx_id: Within which transaction; None: on its own.
+
+        Returns:
+            What the one step gives; None of a batch.
+
+        Raises:
+            PrismaError: It cannot be done.
+        """
+        if tx_id is not None:
+            return await self._shielded(self._query_within(self._transaction(tx_id), content))
+        waits = asyncio.Event()  # set: for nothing
+        return await self._shielded(self._query_alone(content, waits), waits)
+
+    async def _query_within(self, transaction: _Transaction, content: Query) -> Value:
+        async with transaction.lock:
+            transaction.check("query")
+            return await self._translated(self._steps(content, transaction.connection), content)
+
+    async def _query_alone(self, content: Query, abandoned: asyncio.Event) -> Value:
+        try:
+            return await self._translated(self._on_connection(content, abandoned), content)
+        except errors.PrismaError as error:
+            if STALE_PLAN not in str(error):
+                raise
+        # A migration has changed a table; the driver has forgotten its plans by now, and nothing has been done.
+        return await self._translated(self._on_connection(content, abandoned), content)
+
+    async def _on_connection(self, content: Query, abandoned: asyncio.Event) -> Value:
+        several = content.is_batch or any(
+            isinstance(step, Operation) and needs_transaction(self._description, step) for step in content.steps
+        )
+        async with (self._pool if several else self._single).connect() as connection:
+            if abandoned.is_set():
+                raise _Abandoned
+            result = await self._steps(content, connection)
+            if several or self._url.pgbouncer:
+                await connection.commit()
+            return result
+
+    async def _steps(self, content: Query, connection: AsyncConnection) -> Value:
+        result: Value = None
+        executor = Executor(self._description, connection)
+        async with asyncio.timeout(self._url.socket_timeout):
+            for step in content.steps:
+                if isinstance(step, Operation):
+                    result = await executor.run(step)
+                else:
+                    result = await self._raw(step, connection)
+        return None if content.is_batch else result
+
+    async def _raw(self, step: RawStatement, connection: AsyncConnection) -> Value:
+        sql, parameters = raw_sql.statement(step.sql, step.parameters, self._driver)
+        result = await connection.exec_driver_sql(sql, parameters or None)
+        if step.method == "execute_raw":
+            return max(result.rowcount, 0)
+        return raw_sql.shaped(list(result.keys()), result.fetchall()) if result.returns_rows else []
+
+    # --- transactions ---------------------------------------------------------------------------------------------
+
+    async def start_transaction(self, *, content: str) -> str:
+        """Begin one.
+
+        Args:
+            content: As prisma-client-py sends it: {"timeout", "max_wait"}, in milliseconds.
+
+        Returns:
+            Its id.
+
+        Raises:
+            TransactionError: No connection became free in time.
+            EngineConnectionError: The database is away.
+        """
+        limits = json.loads(content)
+
+        async def begin() -> AsyncConnection:
+            return await self._pool.connect().start()
+
+        starting = self._spawn(begin())
+        try:
+            await asyncio.wait({starting}, timeout=limits["max_wait"] / 1e3)
+        finally:
+            if not starting.done():  # it comes too late, or nobody waits for it any more
+                starting.add_done_callback(self._give_back)
+        if not starting.done():
+            raise errors.TransactionError(
+                "Transaction API error: Unable to start a transaction in the given time. Either all connections are in "
+                "use (raise connection_limit in DATABASE_URL, or max_wait), or the database is slow to connect to."
+            )
+        connection = await self._translated(starting, None)
+        transaction = _Transaction(connection, limits["timeout"])
+        tx_id = uuid.uuid4().hex
+        self._transactions[tx_id] = transaction
+        loop = asyncio.get_running_loop()
+        transaction.timer = loop.call_later(
+            limits["timeout"] / 1e3, lambda: self._spawn(self._end(transaction, "expired"))
+        )
+        while len(self._transactions) > CLOSED_TRANSACTIONS:
+            oldest = next((key for key, one in self._transactions.items() if one.state != "open"), None)
+            if oldest is None:
+                break
+            del self._transactions[oldest]
+        return tx_id
+
+    def _give_back(self, starting: "asyncio.Task[AsyncConnection]") -> None:
+        if not starting.cancelled() and starting.exception() is None:
+            self._spawn(starting.result().close())
+
+    async def commit_transaction(self, tx_id: str) -> None:
+        """Commit.
+
+        Args:
+            tx_id: Which.
+
+        Raises:
+            TransactionError: It is not open.
+            PrismaError: It cannot be committed, and is rolled back.
+        """
+        transaction = self._transaction(tx_id)
+        await self._shielded(self._translated(self._end(transaction, "committed", check="commit"), None))
+
+    async def rollback_transaction(self, tx_id: str) -> None:
+        """Roll back.
+
+        Args:
+            tx_id: Which.
+
+        Raises:
+            TransactionError: It is not open.
+        """
+        transaction = self._transaction(tx_id)
+        await self._shielded(self._translated(self._end(transaction, "rolled back", check="rollback"), None))
+
+    def _transaction(self, tx_id: str) -> _Transaction:
+        found = self._transactions.get(tx_id)
+        if found is None:
+            raise errors.TransactionError(
+                "Transaction API error: Transaction not found. Transaction ID is invalid, refers to an old closed "
+                "transaction that nothing is known about any more, or was obtained before disconnecting."
+            )
+        return found
+
+    async def _end(
+        self, transaction: _Transaction, state: Literal["committed", "rolled back", "expired"], check: str = ""
+    ) -> None:
+        async with transaction.lock:
+            if check:
+                transaction.check(check)
+            if transaction.state != "open":
+                return
+            transaction.state = state
+            if transaction.timer is not None:
+                transaction.timer.cancel()
+            try:
+                if state == "committed":
+                    await transaction.connection.commit()
+            finally:
+                await transaction.connection.close()  # rolls back what is not committed
+
+    # --- tasks and errors -----------------------------------------------------------------------------------------
+
+    def _spawn(self, work: Coroutine[Any, Any, T]) -> "asyncio.Task[T]":
+        task = asyncio.create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._done)
+        return task
+
+    def _done(self, task: "asyncio.Task[Any]") -> None:
+        self._tasks.discard(task)
+        if not task.cancelled():
+            task.exception()  # so that asyncio does not say that nobody has looked
+
+    async def _shielded(self, work: Coroutine[Any, Any, T], abandoned: asyncio.Event | None = None) -> T:
+        task = self._spawn(work)
+        try:
+            return await asyncio.shield(task)
+        except asyncio.CancelledError:
+            if abandoned is not None:
+                abandoned.set()
+            raise
+
+    async def _translated(self, work: Awaitable[T], content: Query | None) -> T:
+        """Wait for something, and raise what prisma-client-py would."""
+        try:
+            return await work
+        except (errors.PrismaError, _Abandoned):
+            raise
+        except exc.TimeoutError as error:
+            limit, patience = connect.pool_size(self._url), self._url.pool_timeout
+            raise errors.data_error(
+                "P2024",
+                "Timed out fetching a new connection from the connection pool. More info: "
+                "http://pris.ly/d/connection-pool (Current connection pool timeout: "
+                f"{patience}, connection limit: {limit})",
+                {"connection_limit": limit, "timeout": patience},
+            ) from error
+        except (exc.DBAPIError, exc.InvalidRequestError, OSError, TimeoutError) as error:
+            fault = errors.DatabaseFault(error)
+            if (away := errors.of_connection(fault, connect.server(self._url))) is not None:
+                raise away from error
+            is_raw = content is not None and not content.is_batch and isinstance(content.steps[0], RawStatement)
+            raise (errors.of_raw_query if is_raw else errors.of_model_query)(fault) from error
+
+
+def driver_of(environment: Mapping[str, str]) -> raw_sql.Driver:
+    """Say which driver is wanted.
+
+    Args:
+        environment: PRISMA_CLIENT_DRIVER is asyncpg (the default) or psycopg.
+
+    Raises:
+        EngineError: It is neither.
+    """
+    driver = environment.get("PRISMA_CLIENT_DRIVER", "asyncpg")
+    if driver not in {"asyncpg", "psycopg"}:
+        raise errors.EngineError("PRISMA_CLIENT_DRIVER must be asyncpg or psycopg: set it to one of them, or unset it")
+    return cast("raw_sql.Driver", driver)

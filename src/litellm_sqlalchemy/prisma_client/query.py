@@ -1,0 +1,499 @@
+"""Prisma's arguments, compiled to SQLAlchemy's expressions. Pure: nothing here knows a connection.
+
+The language: https://www.prisma.io/docs/orm/reference/prisma-client-reference. Where PostgreSQL's three-valued logic
+shows through, it does as with Prisma: a negated filter does not find NULL.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from sqlalchemy import (
+    ColumnElement,
+    FromClause,
+    Text,
+    all_,
+    and_,
+    any_,
+    case,
+    cast,
+    exists,
+    false,
+    func,
+    literal,
+    not_,
+    or_,
+    select,
+    true,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
+
+from litellm_sqlalchemy.prisma_client.description import Description, Entity
+from litellm_sqlalchemy.prisma_client.errors import DataError, FieldNotFoundError, invalid
+from litellm_sqlalchemy.prisma_client.schema import Field, Value
+from litellm_sqlalchemy.prisma_client.values import element, to_database
+
+Condition = ColumnElement[Any]
+Arguments = Mapping[str, Value]
+
+# prisma-client-py's names and Prisma's own: both are taken.
+ALIASES = {
+    "startswith": "startsWith",
+    "has_every": "hasEvery",
+    "endswith": "endsWith",
+    "has_some": "hasSome",
+    "is_empty": "isEmpty",
+    "order_by": "orderBy",
+    "not_in": "notIn",
+    "is_not": "isNot",
+    "connect_or_create": "connectOrCreate",
+}
+LIST_OPERATORS = frozenset({"equals", "has", "hasEvery", "hasSome", "isEmpty"})
+GROUPS = frozenset({"AND", "OR", "NOT"})
+
+
+def normal(value: Value) -> Value:
+    """Give arguments with Prisma's own names, and lists for whatever was iterated over.
+
+    Args:
+        value: Arguments, or a part of them.
+    """
+    if isinstance(value, Mapping):
+        return {ALIASES.get(name, name): normal(inner) for name, inner in value.items()}
+    return [normal(inner) for inner in value] if isinstance(value, list | tuple | set) else value
+
+
+class Compiler:
+    """Compiles the arguments of a schema's models.
+
+    Args:
+        description: The schema with its tables.
+    """
+
+    def __init__(self, description: Description) -> None:
+        self._description = description
+        self._enums = description.schema.enums
+
+    # --- values ---------------------------------------------------------------------------------------------------
+
+    def value(self, field: Field, value: Value) -> Value:
+        """Make what SQLAlchemy takes for a field.
+
+        Args:
+            field: The field.
+            value: As the caller writes it.
+
+        Raises:
+            DataError: The field does not take it.
+        """
+        return to_database(field, value, self._enums)
+
+    def _element(self, field: Field, value: Value) -> Value:
+        if value is None:
+            raise invalid(f"field {field.name} is compared with NULL, which only `equals` and `not` take")
+        return element(field, value, self._enums)
+
+    def _elements(self, field: Field, values: Value) -> list[Value]:
+        return [self._element(field, value) for value in (values if isinstance(values, list) else [values])]
+
+    # --- where ----------------------------------------------------------------------------------------------------
+
+    def where(self, entity: Entity, source: FromClause, where: Arguments | None) -> Condition:
+        """Compile a filter.
+
+        Args:
+            entity: What is filtered.
+            source: Its table, or an alias of it.
+            where: The filter; None finds all.
+
+        Raises:
+            FieldNotFoundError: It names what is not there.
+            DataError: A value is of the wrong type.
+        """
+        return _all(list(self._conditions(entity, source, where or {})))
+
+    def _conditions(self, entity: Entity, source: FromClause, where: Arguments) -> Iterable[Condition]:
+        if not isinstance(where, Mapping):
+            raise invalid(f"a filter of {entity.model.name} must be an object, not {type(where).__name__}")
+        for name, value in where.items():
+            if name in GROUPS:
+                yield self._group(entity, source, name, value)
+                continue
+            field = entity.model.fields.get(name)
+            if field is None:
+                raise unknown(entity, name, "where")
+            if field.relation is not None:
+                yield self._relation(entity, source, field, value)
+            elif field.is_list:
+                yield self._list(field, entity.column(field, source), value)
+            else:
+                yield self._scalar(field, entity.column(field, source), value)
+
+    def _group(self, entity: Entity, source: FromClause, name: str, value: Value) -> Condition:
+        members = value if isinstance(value, list) else [value]
+        if any(not isinstance(member, Mapping) for member in members):
+            raise invalid(f"{name} of {entity.model.name} takes filters")
+        # A group without anything in it is dropped within a group; on its own, OR finds nothing.
+        found = [self.where(entity, source, member) for member in members if not _is_empty_group(member)]
+        if name == "AND":
+            return _all(found)
+        if name == "OR":
+            return or_(*found) if found else false() if not members else true()
+        return _all([not_(condition) for condition in found])
+
+    def _relation(self, entity: Entity, source: FromClause, field: Field, value: Value) -> Condition:
+        relation = field.relation
+        assert relation is not None  # noqa: S101 - the caller has looked
+        other = self._description.other(relation)
+        alias = other.table.alias()
+        joined = and_(
+            *(
+                entity.column(mine, source) == other.column(theirs, alias)
+                for mine, theirs in self._description.joined(entity, field)
+            )
+        )
+        if field.is_list:
+            return _all(list(self._to_many(other, alias, joined, field, value)))
+        if not (isinstance(value, Mapping) and value.keys() & {"is", "isNot"}):
+            value = {"is": value}
+        if strange := value.keys() - {"is", "isNot"}:
+            raise unknown(other, min(strange), "where")
+        return _all(
+            [
+                self._to_one(other, alias, joined, inner)
+                if name == "is"
+                else not_(self._to_one(other, alias, joined, inner))
+                for name, inner in value.items()
+            ]
+        )
+
+    def _to_one(self, other: Entity, alias: FromClause, joined: Condition, where: Value) -> Condition:
+        there = exists().where(joined)
+        if where is None:
+            return not_(there)
+        # As a LEFT JOIN sees it: without a row it is false, with one it may be NULL.
+        inner = select(self.where(other, alias, where)).where(joined).scalar_subquery()
+        return case((there, inner), else_=false())
+
+    def _to_many(
+        self, other: Entity, alias: FromClause, joined: Condition, field: Field, value: Value
+    ) -> Iterable[Condition]:
+        if not isinstance(value, Mapping):
+            raise invalid(f"{field.name} takes some, every or none")
+        for name, inner in value.items():
+            if name not in {"some", "every", "none"}:
+                raise unknown(other, name, f"where.{field.name}")
+            condition = self.where(other, alias, inner)
+            if name == "every":
+                yield not_(exists().where(joined, not_(condition)))
+            else:
+                found = exists().where(joined, condition)
+                yield found if name == "some" else not_(found)
+
+    # --- where: a column ------------------------------------------------------------------------------------------
+
+    def _scalar(self, field: Field, column: ColumnElement[Any], value: Value) -> Condition:
+        if not isinstance(value, Mapping):
+            return self._equals(field, column, value)
+        if field.type == "Json":
+            return self._json(field, column, value)
+        insensitive = value.get("mode") == "insensitive"
+        conditions = []
+        for name, operand in value.items():
+            if name == "mode":
+                continue
+            if name == "not":
+                inner = self._scalar(field, column, operand)
+                if operand is not None and not isinstance(operand, Mapping):
+                    conditions.append(column != self._element(field, operand))
+                else:
+                    conditions.append(not_(inner))
+                continue
+            conditions.append(self._operator(field, column, name, operand, insensitive=insensitive))
+        return _all(conditions)
+
+    def scalar(self, field: Field, kind: str, column: ColumnElement[Any], value: Value) -> Condition:
+        """Compile a filter of a column, or of what is computed of it.
+
+        Args:
+            field: The column's field.
+            kind: The computed value's type.
+            column: What is filtered.
+            value: The filter.
+        """
+        return self._scalar(replace(field, type=kind, is_list=False, is_required=False), column, value)
+
+    def _equals(self, field: Field, column: ColumnElement[Any], value: Value) -> Condition:
+        if value is None:
+            if field.is_required:
+                raise invalid(f"field {field.name} is never NULL: it can't be compared with it")
+            return column.is_(None)
+        condition: Condition = column == self._element(field, value)
+        return condition
+
+    def _operator(
+        self, field: Field, column: ColumnElement[Any], name: str, operand: Value, *, insensitive: bool
+    ) -> Condition:
+        if name == "equals":
+            if insensitive and operand is not None:
+                return column.ilike(self._element(field, operand))
+            return self._equals(field, column, operand)
+        if name in {"in", "notIn"}:
+            return self._membership(field, column, name, operand, insensitive=insensitive)
+        if name in _COMPARISONS and field.type not in {"Boolean", "Json", "Bytes"}:
+            bound: Any = literal(self._element(field, operand), column.type)
+            if insensitive:
+                return _COMPARISONS[name](func.lower(column), func.lower(bound))
+            return _COMPARISONS[name](column, bound)
+        if name in _PATTERNS and field.type == "String":
+            pattern = _PATTERNS[name].format(self._element(field, operand))
+            return column.ilike(pattern) if insensitive else column.like(pattern)
+        raise FieldNotFoundError(
+            invalid(f"field {field.name} is of type {field.type}, which has no filter `{name}`").data
+        )
+
+    def _membership(
+        self, field: Field, column: ColumnElement[Any], name: str, operand: Value, *, insensitive: bool
+    ) -> Condition:
+        if operand is None:  # of a field that may be NULL
+            return column.is_(None) if name == "in" else column.is_not(None)
+        values = (
+            self._elements(field, [value for value in operand if value is not None])
+            if isinstance(operand, list)
+            else self._elements(field, operand)
+        )
+        given = literal(values, ARRAY(column.type))
+        if insensitive:
+            lowered = func.lower(column)
+            given = literal([value.lower() for value in values], ARRAY(Text()))
+            return lowered == any_(given) if name == "in" else lowered != all_(given)
+        return column == any_(given) if name == "in" else column != all_(given)
+
+    def _list(self, field: Field, column: ColumnElement[Any], value: Value) -> Condition:
+        kind = column.type
+        if not isinstance(value, Mapping):
+            value = {"equals": value}
+        conditions: list[Condition] = []
+        for name, operand in value.items():
+            if name not in LIST_OPERATORS:
+                raise FieldNotFoundError(invalid(f"field {field.name} is a list, which has no filter `{name}`").data)
+            if name == "isEmpty":
+                empty = literal([], kind)
+                conditions.append(column == empty if operand else column != empty)
+            elif operand is None:
+                conditions.append(column.is_(None))
+            else:
+                values = literal(self._elements(field, operand), kind)
+                conditions.append(
+                    column == values
+                    if name == "equals"
+                    else column.op("&&")(values)
+                    if name == "hasSome"
+                    else column.op("@>")(values)
+                )
+        return _all(conditions)
+
+    def _json(self, field: Field, column: ColumnElement[Any], value: Arguments) -> Condition:
+        path = value.get("path")
+        target: ColumnElement[Any] = column
+        if path is not None:
+            if not isinstance(path, list):
+                raise invalid(f"path of field {field.name} must be a list of texts")
+            target = column.op("#>", return_type=JSONB())(
+                cast(literal([str(part) for part in path], ARRAY(Text())), ARRAY(Text()))
+            )
+        conditions: list[Condition] = []
+        for name, operand in value.items():
+            if name in {"path", "mode"}:
+                continue
+            conditions.append(self._json_operator(field, target, name, operand, has_path=path is not None))
+        return _all(conditions)
+
+    def _json_operator(
+        self, field: Field, target: ColumnElement[Any], name: str, operand: Value, *, has_path: bool
+    ) -> Condition:
+        if name in {"equals", "not"} and operand is None:
+            return target.is_(None) if name == "equals" else target.is_not(None)
+        bound = literal(self._element(field, operand) if name not in _JSON_TEXTS else operand, JSONB())
+        text = target.op("#>>", return_type=Text())(cast(literal([], ARRAY(Text())), ARRAY(Text())))
+        if name == "equals":
+            return target == bound
+        if name == "not":
+            return target != bound
+        if name in _JSON_TEXTS:
+            return and_(text.like(_JSON_TEXTS[name].format(operand)), func.jsonb_typeof(target) == "string")
+        if name == "array_contains":
+            return and_(target.op("@>")(bound), func.jsonb_typeof(target) == "array")
+        if name in {"array_starts_with", "array_ends_with"}:
+            at = 0 if name == "array_starts_with" else -1
+            return and_(target[at] == bound, func.jsonb_typeof(target) == "array")
+        if name in _COMPARISONS:
+            return and_(_COMPARISONS[name](target, bound), func.jsonb_typeof(target) == func.jsonb_typeof(bound))
+        raise FieldNotFoundError(invalid(f"field {field.name} is of type Json, which has no filter `{name}`").data)
+
+    # --- where: one row -------------------------------------------------------------------------------------------
+
+    def unique(self, entity: Entity, source: FromClause, where: Arguments) -> Condition:
+        """Compile what names one row.
+
+        Args:
+            entity: What is looked for.
+            source: Its table, or an alias of it.
+            where: A unique field, or several under their joined name; others beside it only narrow it down.
+
+        Raises:
+            DataError: Nothing in it is unique.
+        """
+        expanded = self.expanded(entity, where)
+        if not any(set(unique.fields) <= expanded.keys() for unique in entity.uniques.values()):
+            names = ", ".join(entity.uniques)
+            raise invalid(f"`where` of one {entity.model.name} needs one of {names}")
+        return self.where(entity, source, expanded)
+
+    def expanded(self, entity: Entity, where: Arguments) -> dict[str, Value]:
+        """Write out joined names: {"a_b": {"a": 1, "b": 2}} is {"a": 1, "b": 2}.
+
+        Args:
+            entity: What is looked for.
+            where: What names one row.
+        """
+        found: dict[str, Value] = {}
+        for name, value in where.items():
+            unique = entity.uniques.get(name)
+            if unique is None or len(unique.fields) == 1:
+                found[name] = value
+                continue
+            if not isinstance(value, Mapping) or value.keys() != set(unique.fields):
+                raise invalid(f"{name} of {entity.model.name} needs {', '.join(unique.fields)}")
+            found.update(value)
+        return found
+
+    # --- order ----------------------------------------------------------------------------------------------------
+
+    def order(
+        self, entity: Entity, source: FromClause, order: Value, *, backwards: bool = False
+    ) -> list[ColumnElement[Any]]:
+        """Compile an order.
+
+        Args:
+            entity: What is sorted.
+            source: Its table, or an alias of it.
+            order: {"field": "asc"}, or a list of these.
+            backwards: Whether all is the other way round, as for the last ones.
+
+        Raises:
+            FieldNotFoundError: It names what is not there.
+            DataError: It is no order.
+        """
+        found: list[ColumnElement[Any]] = []
+        for member in order if isinstance(order, list) else [order] if order else []:
+            if not isinstance(member, Mapping):
+                raise invalid(f"the order of {entity.model.name} must be an object or a list of them")
+            if len(member) > 1:
+                raise invalid(f"an order of {entity.model.name} has more than one field: give a list")
+            for name, direction in member.items():
+                found.append(self._direction(entity, source, name, direction, backwards=backwards))
+        return found
+
+    def _direction(
+        self, entity: Entity, source: FromClause, name: str, direction: Value, *, backwards: bool
+    ) -> ColumnElement[Any]:
+        column, direction = self._sorted(entity, source, name, direction)
+        nulls = None
+        if isinstance(direction, Mapping):
+            nulls, direction = direction.get("nulls"), direction.get("sort")
+        if direction not in {"asc", "desc"}:
+            raise invalid(f"the order of {entity.model.name} by {name} must be asc or desc")
+        descending = (direction == "desc") is not backwards
+        ordered = column.desc() if descending else column.asc()
+        if nulls is None:
+            return ordered
+        return ordered.nulls_first() if (nulls == "first") is not backwards else ordered.nulls_last()
+
+    def _sorted(
+        self, entity: Entity, source: FromClause, name: str, direction: Value
+    ) -> tuple[ColumnElement[Any], Value]:
+        """Give what is sorted by: a column, one of a related row, or the number of related rows."""
+        field = entity.model.fields.get(name)
+        if field is None:
+            raise unknown(entity, name, "order")
+        if field.relation is None:
+            return entity.column(field, source), direction
+        other = self._description.other(field.relation)
+        alias = other.table.alias()
+        joined = [
+            entity.column(mine, source) == other.column(theirs, alias)
+            for mine, theirs in self._description.joined(entity, field)
+        ]
+        if not isinstance(direction, Mapping) or len(direction) != 1:
+            raise invalid(f"the order of {entity.model.name} by {name} needs one of its fields")
+        ((inner, inner_direction),) = direction.items()
+        if field.is_list:
+            if inner != "_count":
+                raise unknown(other, inner, f"order.{name}")
+            return select(func.count()).select_from(alias).where(*joined).scalar_subquery(), inner_direction
+        column, inner_direction = self._sorted(other, alias, inner, inner_direction)
+        return select(column).where(*joined).scalar_subquery(), inner_direction
+
+    # --- cursor ---------------------------------------------------------------------------------------------------
+
+    def after(
+        self, entity: Entity, source: FromClause, order: Sequence[tuple[Field, bool]], cursor: Arguments
+    ) -> Condition:
+        """Compile "from this row on, it included".
+
+        Args:
+            entity: What is paged through.
+            source: Its table.
+            order: By which fields, and whether descending.
+            cursor: What names the row.
+        """
+        alias = entity.table.alias()
+        at = self.unique(entity, alias, cursor)
+        found: list[Condition] = []
+        before: list[Condition] = []
+        for field, descending in order:
+            mine = entity.column(field, source)
+            its = select(entity.column(field, alias)).where(at).scalar_subquery()
+            further = mine < its if descending else mine > its
+            found.append(and_(*before, further))
+            before.append(mine == its)
+        found.append(and_(*before))
+        return and_(exists().where(at), or_(*found))
+
+
+def unknown(entity: Entity, name: str, where: str) -> DataError:
+    """Make the error of a name that is not there.
+
+    Args:
+        entity: What does not have it.
+        name: The name.
+        where: The argument.
+    """
+    known = ", ".join(entity.model.fields)
+    return FieldNotFoundError(invalid(f"{entity.model.name} has no field {name} ({where}); it has {known}").data)
+
+
+def _all(conditions: Sequence[Condition]) -> Condition:
+    return and_(*conditions) if conditions else true()
+
+
+def _is_empty_group(member: Value) -> bool:
+    """Say whether there is nothing in a filter but groups without anything in them."""
+    if not isinstance(member, Mapping):
+        return False
+    return all(
+        name in GROUPS and all(_is_empty_group(inner) for inner in (value if isinstance(value, list) else [value]))
+        for name, value in member.items()
+    )
+
+
+_COMPARISONS: Mapping[str, Callable[[Any, Any], Condition]] = {
+    "gt": lambda left, right: left > right,
+    "gte": lambda left, right: left >= right,
+    "lt": lambda left, right: left < right,
+    "lte": lambda left, right: left <= right,
+}
+# Prisma escapes neither % nor _.
+_PATTERNS = {"contains": "%{}%", "startsWith": "{}%", "endsWith": "%{}"}
+_JSON_TEXTS = {"string_contains": "%{}%", "string_starts_with": "{}%", "string_ends_with": "%{}"}

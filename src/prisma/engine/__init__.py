@@ -1,0 +1,3 @@
+"""Names: there is no engine's process."""
+
+from prisma.engine import errors as errors

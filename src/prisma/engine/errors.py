@@ -1,0 +1,10 @@
+"""Names: see litellm_sqlalchemy.prisma_client.errors."""
+
+from litellm_sqlalchemy.prisma_client.errors import AlreadyConnectedError as AlreadyConnectedError
+from litellm_sqlalchemy.prisma_client.errors import BinaryNotFoundError as BinaryNotFoundError
+from litellm_sqlalchemy.prisma_client.errors import EngineConnectionError as EngineConnectionError
+from litellm_sqlalchemy.prisma_client.errors import EngineError as EngineError
+from litellm_sqlalchemy.prisma_client.errors import EngineRequestError as EngineRequestError
+from litellm_sqlalchemy.prisma_client.errors import MismatchedVersionsError as MismatchedVersionsError
+from litellm_sqlalchemy.prisma_client.errors import NotConnectedError as NotConnectedError
+from litellm_sqlalchemy.prisma_client.errors import UnprocessableEntityError as UnprocessableEntityError

@@ -1,0 +1,25 @@
+"""Names: see litellm_sqlalchemy.prisma_client.errors."""
+
+from litellm_sqlalchemy.prisma_client.errors import BuilderError as BuilderError
+from litellm_sqlalchemy.prisma_client.errors import ClientAlreadyRegisteredError as ClientAlreadyRegisteredError
+from litellm_sqlalchemy.prisma_client.errors import ClientNotConnectedError as ClientNotConnectedError
+from litellm_sqlalchemy.prisma_client.errors import ClientNotRegisteredError as ClientNotRegisteredError
+from litellm_sqlalchemy.prisma_client.errors import DataError as DataError
+from litellm_sqlalchemy.prisma_client.errors import FieldNotFoundError as FieldNotFoundError
+from litellm_sqlalchemy.prisma_client.errors import ForeignKeyViolationError as ForeignKeyViolationError
+from litellm_sqlalchemy.prisma_client.errors import HTTPClientClosedError as HTTPClientClosedError
+from litellm_sqlalchemy.prisma_client.errors import InputError as InputError
+from litellm_sqlalchemy.prisma_client.errors import InvalidModelError as InvalidModelError
+from litellm_sqlalchemy.prisma_client.errors import MissingRequiredValueError as MissingRequiredValueError
+from litellm_sqlalchemy.prisma_client.errors import PrismaError as PrismaError
+from litellm_sqlalchemy.prisma_client.errors import PrismaWarning as PrismaWarning
+from litellm_sqlalchemy.prisma_client.errors import RawQueryError as RawQueryError
+from litellm_sqlalchemy.prisma_client.errors import RecordNotFoundError as RecordNotFoundError
+from litellm_sqlalchemy.prisma_client.errors import TableNotFoundError as TableNotFoundError
+from litellm_sqlalchemy.prisma_client.errors import TransactionError as TransactionError
+from litellm_sqlalchemy.prisma_client.errors import TransactionExpiredError as TransactionExpiredError
+from litellm_sqlalchemy.prisma_client.errors import TransactionNotStartedError as TransactionNotStartedError
+from litellm_sqlalchemy.prisma_client.errors import UniqueViolationError as UniqueViolationError
+from litellm_sqlalchemy.prisma_client.errors import UnknownModelError as UnknownModelError
+from litellm_sqlalchemy.prisma_client.errors import UnknownRelationalFieldError as UnknownRelationalFieldError
+from litellm_sqlalchemy.prisma_client.errors import UnsupportedDatabaseError as UnsupportedDatabaseError
