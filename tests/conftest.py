@@ -7,9 +7,19 @@ from pathlib import Path
 import pytest
 
 from litellm_sqlalchemy.ledger.spool import Spool
+from tests.fix_litellm_database import client, driver, litellm_database, litellm_template
 from tests.fix_postgres import cluster, empty_database, ledger_database, template
 
-__all__ = ["cluster", "empty_database", "ledger_database", "template"]
+__all__ = [
+    "client",
+    "cluster",
+    "driver",
+    "empty_database",
+    "ledger_database",
+    "litellm_database",
+    "litellm_template",
+    "template",
+]
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import base64
 import contextlib
 import json
 import threading
+import uuid
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -31,7 +32,7 @@ async def _chat(request: Request) -> Response:
     said = asked["messages"][-1]["content"]
     if said == "fail":
         return JSONResponse({"error": {"message": "the upstream refuses", "type": "invalid_request_error"}}, 400)
-    head = {"id": "chatcmpl-1", "created": 1, "model": asked["model"]}
+    head = {"id": f"chatcmpl-{uuid.uuid4()}", "created": 1, "model": asked["model"]}
     if not asked.get("stream"):
         message = {"role": "assistant", "content": "Pa\u00df \U0001f600\n"}
         choice = {"index": 0, "message": message, "finish_reason": "stop"}

@@ -114,8 +114,9 @@ class _Transaction:
             passed = round((time.monotonic() - self.began) * 1e3)
             text = (
                 f"Transaction already closed: A {what} cannot be executed on an expired transaction. The timeout for "
-                f"this transaction was {self.timeout_ms} ms, however {passed} ms passed since the start of the transaction. "
-                "Consider increasing the interactive transaction timeout or doing less work in the transaction."
+                f"this transaction was {self.timeout_ms} ms, however {passed} ms passed since the start of the "
+                "transaction. Consider increasing the interactive transaction timeout or doing less work in the "
+                "transaction."
             )
         raise errors.TransactionExpiredError(text)
 
@@ -173,7 +174,7 @@ class Engine:
 
         try:
             async with asyncio.timeout(timeout.total_seconds()):
-                await self._shielded(try_it())
+                await self._shielded(self._translated(try_it(), None))
         except TimeoutError:
             raise errors.EngineConnectionError(
                 f"Can't reach database server at `{connect.server(self._url)}` within {timeout.total_seconds()} s"
@@ -217,12 +218,13 @@ class Engine:
             return await self._translated(self._steps(content, transaction.connection), content)
 
     async def _query_alone(self, content: Query, abandoned: asyncio.Event) -> Value:
-        try:
-            return await self._translated(self._on_connection(content, abandoned), content)
-        except errors.PrismaError as error:
-            if STALE_PLAN not in str(error):
-                raise
-        # A migration has changed a table; the driver has forgotten its plans by now, and nothing has been done.
+        # Each connection may have a plan of before a migration; it is closed then, and nothing has been done.
+        for _ in range(connect.pool_size(self._url)):
+            try:
+                return await self._translated(self._on_connection(content, abandoned), content)
+            except errors.PrismaError as error:
+                if STALE_PLAN not in str(error):
+                    raise
         return await self._translated(self._on_connection(content, abandoned), content)
 
     async def _on_connection(self, content: Query, abandoned: asyncio.Event) -> Value:
@@ -232,7 +234,12 @@ class Engine:
         async with (self._pool if several else self._single).connect() as connection:
             if abandoned.is_set():
                 raise _Abandoned
-            result = await self._steps(content, connection)
+            try:
+                result = await self._steps(content, connection)
+            except exc.DBAPIError as error:
+                if STALE_PLAN in str(error.orig):
+                    await connection.invalidate()
+                raise
             if several or self._url.pgbouncer:
                 await connection.commit()
             return result
@@ -278,10 +285,11 @@ class Engine:
         starting = self._spawn(begin())
         try:
             await asyncio.wait({starting}, timeout=limits["max_wait"] / 1e3)
-        finally:
-            if not starting.done():  # it comes too late, or nobody waits for it any more
-                starting.add_done_callback(self._give_back)
+        except asyncio.CancelledError:
+            starting.add_done_callback(self._give_back)
+            raise
         if not starting.done():
+            starting.add_done_callback(self._give_back)
             raise errors.TransactionError(
                 "Transaction API error: Unable to start a transaction in the given time. Either all connections are in "
                 "use (raise connection_limit in DATABASE_URL, or max_wait), or the database is slow to connect to."

@@ -386,6 +386,8 @@ BY_SQLSTATE: Mapping[str, Callable[[DatabaseFault], DataError]] = {
 }
 # 08: connection exceptions; 57P: the server is stopped, crashed or not up yet; 53300: it takes no more connections.
 UNREACHABLE = re.compile(r"08...|57P0[1-5]")
+# psycopg has no SQLSTATE of a connection that PostgreSQL refuses, only its text.
+REFUSALS = {"password authentication failed": "28P01", "does not exist": "3D000", "too many clients": "53300"}
 REFUSED: Mapping[str, tuple[str, str]] = {
     "28P01": (
         "P1000",
@@ -425,7 +427,10 @@ def of_connection(fault: DatabaseFault, server: str) -> PrismaError | None:
         fault: The driver's or PostgreSQL's.
         server: Host and port.
     """
-    if (refused := REFUSED.get(fault.sqlstate or "")) is not None:
+    sqlstate = fault.sqlstate
+    if sqlstate is None and fault.is_about_connection:
+        sqlstate = next((code for text, code in REFUSALS.items() if text in fault.message), None)
+    if (refused := REFUSED.get(sqlstate or "")) is not None:
         code, text = refused
         return EngineConnectionError(f"{text}: {fault.message}", code)
     if fault.is_about_connection:

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from litellm_sqlalchemy.prisma_client.schema import Schema, parse
 
-# In the order in which LiteLLM itself looks; older releases have the first only.
-PLACES = (("litellm_proxy_extras", "schema.prisma"), ("litellm", "proxy/schema.prisma"))
+# The first is the code's own; the second, that of the migrations, may be of a newer release.
+PLACES = (("litellm", "proxy/schema.prisma"), ("litellm_proxy_extras", "schema.prisma"))
 
 
 class NotInstalledError(ImportError):

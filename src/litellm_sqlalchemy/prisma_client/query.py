@@ -474,6 +474,23 @@ def unknown(entity: Entity, name: str, where: str) -> DataError:
     return FieldNotFoundError(invalid(f"{entity.model.name} has no field {name} ({where}); it has {known}").data)
 
 
+def column_field(entity: Entity, name: str, where: str) -> Field:
+    """Give a field that is a column.
+
+    Args:
+        entity: Whose.
+        name: The field's.
+        where: The argument that names it.
+
+    Raises:
+        FieldNotFoundError: There is none.
+    """
+    found = entity.model.fields.get(name)
+    if found is None or found.relation is not None:
+        raise unknown(entity, name, where)
+    return found
+
+
 def _all(conditions: Sequence[Condition]) -> Condition:
     return and_(*conditions) if conditions else true()
 

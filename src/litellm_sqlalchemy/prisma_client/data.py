@@ -1,0 +1,185 @@
+"""The data of Prisma's writes, compiled to the values of rows. Pure: nothing here knows a connection."""
+
+import datetime as dt
+import itertools
+import os
+import secrets
+import time
+import uuid
+from collections.abc import Mapping
+from typing import cast
+
+from sqlalchemy import cast as sql_cast
+from sqlalchemy import func
+
+from litellm_sqlalchemy.prisma_client.description import Entity
+from litellm_sqlalchemy.prisma_client.errors import MissingRequiredValueError, invalid
+from litellm_sqlalchemy.prisma_client.query import Arguments, Compiler, unknown
+from litellm_sqlalchemy.prisma_client.schema import Call, Field, Name, Value
+
+Values = dict[str, Value]
+"""By column, what SQLAlchemy takes for it."""
+
+NUMBERS = frozenset({"Int", "BigInt", "Float", "Decimal"})
+NUMBER_OPERATORS = frozenset({"increment", "decrement", "multiply", "divide"})
+
+
+class DataCompiler:
+    """Compiles data.
+
+    Args:
+        compiler: Of values.
+    """
+
+    def __init__(self, compiler: Compiler) -> None:
+        self._compiler = compiler
+        self._now = dt.datetime.now(dt.UTC)  # one for all of a request
+
+    def nested(self, entity: Entity, data: Arguments) -> list[tuple[Field, Arguments]]:
+        """Give what a write has for related rows: each relation with its operations.
+
+        Args:
+            entity: What is written.
+            data: As the caller gives it.
+
+        Raises:
+            DataError: It is no data of this model.
+        """
+        if not isinstance(data, Mapping):
+            raise invalid(f"the data of {entity.model.name} must be an object, not {type(data).__name__}")
+        found = []
+        for name, value in data.items():
+            one = entity.model.fields.get(name)
+            if one is None:
+                raise unknown(entity, name, "data")
+            if one.relation is not None and value is not None:
+                if not isinstance(value, Mapping):
+                    raise invalid(f"{name} of {entity.model.name} takes connect, create and the like")
+                found.append((one, value))
+        return found
+
+    def new(self, entity: Entity, data: Arguments, fixed: Values) -> Values:
+        """Make the values of a new row, with the defaults that Prisma's engine fills in.
+
+        Args:
+            entity: What is written.
+            data: As the caller gives it.
+            fixed: Values that lead to other rows, by field, as SQLAlchemy takes them.
+
+        Raises:
+            MissingRequiredValueError: A value that must be there is not.
+            DataError: A value is of the wrong type.
+        """
+        values: Values = {}
+        for one in entity.columns:
+            column = cast("str", one.column)
+            if one.name in fixed:
+                values[column] = fixed[one.name]
+                continue
+            value = data.get(one.name)
+            if isinstance(value, Mapping) and value.keys() == {"set"} and one.type != "Json":
+                value = value["set"]
+            if one.name in data and (value is not None or not one.is_required):
+                values[column] = self._compiler.value(one, value)
+            elif one.name not in data and self._has_default(one):
+                if (default := self._default(one)) is not None:
+                    values[column] = self._compiler.value(one, default)
+            elif one.is_list:
+                values[column] = self._compiler.value(one, None)
+            elif one.is_required:
+                text = f"A value is required but not set: {entity.model.name}.{one.name}"
+                raise invalid(text, MissingRequiredValueError)
+            else:
+                values[column] = self._compiler.value(one, None)
+        return values
+
+    def _has_default(self, one: Field) -> bool:
+        return one.default is not None or one.is_updated_at
+
+    def _default(self, one: Field) -> Value:
+        """Give what Prisma's engine fills in; None: PostgreSQL does."""
+        default = one.default
+        if default is None:  # @updatedAt
+            return self._now
+        if isinstance(default, Name):
+            return default.text
+        if isinstance(default, tuple):
+            return list(default)
+        if not isinstance(default, Call):
+            return default
+        return {"now": lambda: self._now, "uuid": lambda: str(uuid.uuid4()), "cuid": cuid}.get(
+            default.function, lambda: None
+        )()
+
+    def changes(self, entity: Entity, data: Arguments) -> Values:
+        """Make what an UPDATE sets.
+
+        Args:
+            entity: What is written.
+            data: As the caller gives it.
+
+        Raises:
+            DataError: It is no data of this model.
+        """
+        values: Values = {}
+        for name, value in data.items():
+            one = entity.model.fields.get(name)
+            if one is None:
+                raise unknown(entity, name, "data")
+            if one.relation is None:
+                values[cast("str", one.column)] = self._change(entity, one, value)
+        if values:
+            for one in entity.columns:
+                if one.is_updated_at:
+                    values.setdefault(cast("str", one.column), self._compiler.value(one, self._now))
+        return values
+
+    def _change(self, entity: Entity, one: Field, value: Value) -> Value:
+        if not isinstance(value, Mapping) or one.type == "Json":
+            return self._set(entity, one, value)
+        if len(value) != 1:
+            raise invalid(f"{one.name} of {entity.model.name} takes one operation, not {len(value)}")
+        ((operator, operand),) = value.items()
+        if operator == "set":
+            return self._set(entity, one, operand)
+        column = entity.column(one)
+        if one.is_list and operator == "push":
+            return func.array_cat(func.coalesce(column, sql_cast([], column.type)), self._compiler.value(one, operand))
+        if operator not in NUMBER_OPERATORS or one.type not in NUMBERS or one.is_list:
+            raise unknown(entity, f"{one.name}.{operator}", "data")
+        amount = sql_cast(self._set(entity, one, operand), column.type)
+        return {
+            "increment": column + amount,
+            "decrement": column - amount,
+            "multiply": column * amount,
+            "divide": column / amount,
+        }[operator]
+
+    def _set(self, entity: Entity, one: Field, value: Value) -> Value:
+        if value is None and one.is_required and not one.is_list:
+            text = f"A value is required but not set: {entity.model.name}.{one.name}"
+            raise invalid(text, MissingRequiredValueError)
+        return self._compiler.value(one, value)
+
+
+_COUNTER = itertools.count(secrets.randbelow(36**4))
+_DIGITS = "0123456789abcdefghijklmnopqrstuvwxyz"
+
+
+def cuid() -> str:
+    """Make an identifier as Prisma does: https://github.com/paralleldrive/cuid, of version 1."""
+
+    def base36(number: int, length: int) -> str:
+        digits = []
+        for _ in range(length):
+            number, digit = divmod(number, 36)
+            digits.append(_DIGITS[digit])
+        return "".join(reversed(digits))
+
+    parts = (
+        base36(time.time_ns() // 1_000_000, 8),
+        base36(next(_COUNTER), 4),
+        base36(os.getpid(), 4),
+        base36(secrets.randbits(64), 8),
+    )
+    return "c" + "".join(parts)

@@ -1,0 +1,191 @@
+"""Prisma's writes, on a connection."""
+
+from typing import Any, cast
+
+from sqlalchemy import ColumnElement, delete, func, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from litellm_sqlalchemy.prisma_client.data import DataCompiler, Values
+from litellm_sqlalchemy.prisma_client.description import Description, Entity
+from litellm_sqlalchemy.prisma_client.errors import invalid, not_found
+from litellm_sqlalchemy.prisma_client.nested_writes import DELETE_MISSING, UPDATE_MISSING, NestedWrites, owns
+from litellm_sqlalchemy.prisma_client.query import Arguments, Compiler, unknown
+from litellm_sqlalchemy.prisma_client.reads import Reads
+from litellm_sqlalchemy.prisma_client.rows import Row
+
+
+class Writes:
+    """Writes; each method takes the entity that is written, and the call's arguments.
+
+    Args:
+        description: The schema with its tables.
+        connection: Where.
+        reads: On the same connection.
+    """
+
+    def __init__(self, description: Description, connection: AsyncConnection, reads: Reads) -> None:
+        self._compiler = Compiler(description)
+        self._connection = connection
+        self._reads = reads
+        self._data = DataCompiler(self._compiler)
+        self._nested = NestedWrites(description, connection, reads, self, self._data)
+
+    async def create(self, entity: Entity, arguments: Arguments) -> Row:
+        """Create a row."""
+        row = await self.create_row(entity, arguments["data"])
+        await self._reads.include(entity, [row], arguments.get("include"))
+        return row
+
+    async def create_row(self, entity: Entity, data: Arguments, fixed: Values | None = None) -> Row:
+        """Insert a row with what is nested in it.
+
+        Args:
+            entity: Of which model.
+            data: As the caller gives it.
+            fixed: Values of columns that lead to a row around it.
+        """
+        values = dict(fixed or {})
+        nested = self._data.nested(entity, data)
+        for relation, wanted in nested:
+            if owns(relation):
+                values.update(await self._nested.link(entity, relation, wanted))
+        statement = insert(entity.table).values(self._data.new(entity, data, values)).returning(*entity.selected())
+        row = entity.decode((await self._connection.execute(statement)).one())
+        for relation, wanted in nested:
+            if not owns(relation):
+                await self._nested.write(entity, row, relation, wanted)
+        return row
+
+    async def create_many(self, entity: Entity, arguments: Arguments) -> int:
+        """Create rows, and count them."""
+        data = arguments["data"]
+        groups: dict[frozenset[str], list[Values]] = {}
+        for one in data if isinstance(data, list) else [data]:
+            if self._data.nested(entity, one):
+                raise invalid(f"create_many of {entity.model.name} takes no relations")
+            row = self._data.new(entity, one, {})
+            groups.setdefault(frozenset(row), []).append(row)
+        created = 0
+        for rows in groups.values():
+            statement = postgresql_insert(entity.table)
+            if arguments.get("skipDuplicates"):
+                statement = statement.on_conflict_do_nothing()
+            key = [entity.column(entity.model.fields[name]) for name in entity.model.primary_key.fields]
+            # RETURNING, as drivers do not count the rows of several statements.
+            result = await self._connection.execute(statement.returning(*key), rows)
+            created += len(result.fetchall())
+        return created
+
+    async def update(self, entity: Entity, arguments: Arguments) -> Row:
+        """Change the row that is named."""
+        condition = self._compiler.unique(entity, entity.table, arguments["where"])
+        row = await self.update_row(entity, condition, arguments["data"])
+        if row is None:
+            raise not_found(UPDATE_MISSING)
+        await self._reads.include(entity, [row], arguments.get("include"))
+        return row
+
+    async def update_row(self, entity: Entity, condition: ColumnElement[Any], data: Arguments) -> Row | None:
+        """Change a row with what is nested in it.
+
+        Args:
+            entity: Of which model.
+            condition: What finds it.
+            data: As the caller gives it.
+
+        Returns:
+            The row as it is now; None if there is none.
+        """
+        nested = self._data.nested(entity, data)
+        values = self._data.changes(entity, data)
+        if nested:
+            before = await self._reads.one(entity, condition)
+            if before is None:
+                return None
+            condition = self._reads.same(entity, before)
+            for relation, wanted in nested:
+                if owns(relation):
+                    links = await self._nested.relink(entity, before, relation, wanted)
+                    values |= {cast("str", entity.model.fields[name].column): value for name, value in links.items()}
+        if values:
+            statement = update(entity.table).where(condition).values(values).returning(*entity.selected())
+            changed = (await self._connection.execute(statement)).first()
+            row = None if changed is None else entity.decode(changed)
+        else:
+            row = await self._reads.one(entity, condition)
+        if row is not None:
+            for relation, wanted in nested:
+                if not owns(relation):
+                    await self._nested.write(entity, row, relation, wanted)
+        return row
+
+    async def update_many(self, entity: Entity, arguments: Arguments) -> int:
+        """Change rows, and count them."""
+        condition = self._compiler.where(entity, entity.table, arguments.get("where"))
+        if nested := self._data.nested(entity, arguments["data"]):
+            raise unknown(entity, nested[0][0].name, "data")
+        values = self._data.changes(entity, arguments["data"])
+        if not values:
+            counted = select(func.count()).select_from(entity.table).where(condition)
+            return (await self._connection.execute(counted)).scalar_one()
+        return (await self._connection.execute(update(entity.table).where(condition).values(values))).rowcount
+
+    async def upsert(self, entity: Entity, arguments: Arguments) -> Row:
+        """Change the row that is named, or create it."""
+        where, create, change = arguments["where"], arguments["create"], arguments["update"]
+        if (columns := self._conflict(entity, where, create, change)) is not None:
+            row = await self._upsert_at_once(entity, columns, create, change)
+        else:
+            condition = self._compiler.unique(entity, entity.table, where)
+            before = await self._reads.one(entity, condition)
+            if before is None:
+                row = await self.create_row(entity, create)
+            else:
+                changed = await self.update_row(entity, self._reads.same(entity, before), change)
+                if changed is None:
+                    raise not_found(UPDATE_MISSING)
+                row = changed
+        await self._reads.include(entity, [row], arguments.get("include"))
+        return row
+
+    def _conflict(self, entity: Entity, where: Arguments, create: Arguments, change: Arguments) -> list[str] | None:
+        """Give the columns of an ON CONFLICT that does the same; None if it would not."""
+        if self._data.nested(entity, create) or self._data.nested(entity, change) or len(where) != 1:
+            return None
+        (name,) = where
+        unique = entity.uniques.get(name)
+        expanded = self._compiler.expanded(entity, where)
+        if unique is None or any(create.get(name) != value or value is None for name, value in expanded.items()):
+            return None
+        return [cast("str", entity.model.fields[name].column) for name in unique.fields]
+
+    async def _upsert_at_once(self, entity: Entity, columns: list[str], create: Arguments, change: Arguments) -> Row:
+        statement = postgresql_insert(entity.table).values(self._data.new(entity, create, {}))
+        # Without a change, one that changes nothing: RETURNING gives only rows that were written.
+        changes = self._data.changes(entity, change) or {columns[0]: entity.table.c[columns[0]]}
+        upsert = statement.on_conflict_do_update(index_elements=columns, set_=changes).returning(*entity.selected())
+        return entity.decode((await self._connection.execute(upsert)).one())
+
+    # --- delete ---------------------------------------------------------------------------------------------------
+
+    async def delete(self, entity: Entity, arguments: Arguments) -> Row:
+        """Delete the row that is named."""
+        condition = self._compiler.unique(entity, entity.table, arguments["where"])
+        if include := arguments.get("include"):
+            before = await self._reads.one(entity, condition)
+            if before is None:
+                raise not_found(DELETE_MISSING)
+            await self._reads.include(entity, [before], include)
+            await self._connection.execute(delete(entity.table).where(self._reads.same(entity, before)))
+            return before
+        statement = delete(entity.table).where(condition).returning(*entity.selected())
+        deleted = (await self._connection.execute(statement)).first()
+        if deleted is None:
+            raise not_found(DELETE_MISSING)
+        return entity.decode(deleted)
+
+    async def delete_many(self, entity: Entity, arguments: Arguments) -> int:
+        """Delete rows, and count them."""
+        condition = self._compiler.where(entity, entity.table, arguments.get("where"))
+        return (await self._connection.execute(delete(entity.table).where(condition))).rowcount

@@ -1,0 +1,56 @@
+"""Databases with LiteLLM's own tables, and clients of them."""
+
+import itertools
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import litellm_proxy_extras
+import pytest
+
+from prisma import Prisma
+from tests.fix_postgres import SUPERUSER_PASSWORD, Cluster
+
+MIGRATIONS = Path(litellm_proxy_extras.__file__).parent / "migrations"
+NUMBERS = itertools.count(1)
+DRIVERS = ("asyncpg", "psycopg")
+
+
+@pytest.fixture(scope="session")
+def litellm_template(cluster: Cluster) -> str:
+    """A database with the tables of the pinned LiteLLM, by its own migrations, to copy."""
+    name = "template_litellm"
+    cluster.execute(f"CREATE DATABASE {name} TEMPLATE template0")
+    for migration in sorted(MIGRATIONS.glob("*/migration.sql")):
+        cluster.execute(migration.read_text(), name)
+    return name
+
+
+@pytest.fixture
+def litellm_database(cluster: Cluster, litellm_template: str) -> str:
+    """The name of a copy."""
+    name = f"litellm_{next(NUMBERS)}"
+    cluster.execute(f"CREATE DATABASE {name} TEMPLATE {litellm_template}")
+    return name
+
+
+def url(cluster: Cluster, database: str, **options: object) -> str:
+    """Write a URL as DATABASE_URL has it."""
+    given = "&".join(f"{name}={value}" for name, value in options.items())
+    return f"postgresql://postgres:{SUPERUSER_PASSWORD}@{cluster.host}:{cluster.port}/{database}?{given}"
+
+
+@pytest.fixture(params=DRIVERS)
+def driver(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    """Each driver in turn."""
+    monkeypatch.setenv("PRISMA_CLIENT_DRIVER", request.param)
+    return str(request.param)
+
+
+@pytest.fixture
+async def client(cluster: Cluster, litellm_database: str, driver: str) -> AsyncIterator[Prisma]:
+    """A connected client with four connections."""
+    del driver
+    connected = Prisma(datasource={"url": url(cluster, litellm_database, connection_limit=4, pool_timeout=5)})
+    await connected.connect()
+    yield connected
+    await connected.disconnect()

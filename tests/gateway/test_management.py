@@ -1,0 +1,378 @@
+"""All that LiteLLM keeps in its database, by its HTTP API: on the stand-in for Prisma, with two workers."""
+
+import contextlib
+import json
+import subprocess
+import uuid
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.fix_postgres import APPLICATION_PASSWORD, Cluster
+from tests.fix_server import wait_for
+from tests.gateway.fix_litellm import MASTER_KEY, PINNED, LiteLLM, interpreter, running
+
+SALT_KEY = "sk-salt-key-of-the-tests"
+DAYS = {"start_date": "2026-01-01", "end_date": "2036-01-01"}
+PASSWORD = "a password of the tests"
+
+
+@dataclass(frozen=True)
+class Managed:
+    """A gateway with a database."""
+
+    litellm: LiteLLM
+    cluster: Cluster
+    database: str
+
+    def call(
+        self,
+        method: str,
+        path: str,
+        body: object = None,
+        *,
+        status: int = 200,
+        key: str = MASTER_KEY,
+        **parameters: Any,
+    ) -> Any:
+        """Call the API, and give what it answers; another status than the one wanted is an error."""
+        answer = httpx.request(
+            method,
+            f"http://127.0.0.1:{self.litellm.port}{path}",
+            json=body,
+            params=parameters or None,
+            headers={"authorization": f"Bearer {key}"},
+            timeout=60,
+        )
+        assert answer.status_code == status, f"{method} {path}: {answer.status_code} {answer.text}"
+        return answer.json()
+
+    def chat(self, key: str, status: int = 200, model: str = "talks", **more: Any) -> Any:
+        question = {"model": model, "messages": [{"role": "user", "content": "Hi"}], **more}
+        return self.call("POST", "/v1/chat/completions", question, status=status, key=key)
+
+    def eventually_lists(self, name: str, path: str) -> None:
+        """List until the name is there: the other worker reads the database now and then."""
+        wait_for(lambda: name in json.dumps(self.call("GET", path)), f"{name} in {path}")
+
+    def eventually_refused(self, key: str, because: str, *statuses: int, model: str = "talks") -> None:
+        """Call until the key is refused: what a call cost is written in the background."""
+
+        def is_refused() -> bool:
+            question = {"model": model, "messages": [{"role": "user", "content": "Hi"}]}
+            answer = self.litellm.post("/v1/chat/completions", question, key)
+            return answer.status_code in statuses and because.lower() in answer.text.lower()
+
+        wait_for(is_refused, f"a refusal because of {because}")
+
+    def rows(self, sql: str, **values: str) -> list[tuple[Any, ...]]:
+        return self.cluster.execute(sql, self.database, values)
+
+    @property
+    def is_pinned(self) -> bool:
+        return self.litellm.release == PINNED
+
+
+def migrate(cluster: Cluster, name: str, release: str) -> None:
+    """Make a database with the tables of a release, by LiteLLM's own migrations, that the application may use."""
+    found = "import litellm_proxy_extras as extras; print(extras.__path__[0])"
+    python = interpreter(release)
+    extras = subprocess.run([python, "-c", found], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    cluster.execute(f"CREATE DATABASE {name} OWNER litellm_owner TEMPLATE template0")
+    for migration in sorted(Path(extras).glob("migrations/*/migration.sql")):
+        cluster.execute(migration.read_text(), name)
+    # LiteLLM makes views of its own when it starts.
+    cluster.execute(
+        "GRANT ALL ON SCHEMA public TO litellm; GRANT ALL ON ALL TABLES IN SCHEMA public TO litellm;"
+        "GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO litellm",
+        name,
+    )
+
+
+@pytest.fixture(
+    scope="module",
+    params=[("1.83.0", "asyncpg"), ("1.93.1", "asyncpg"), (PINNED, "asyncpg"), (PINNED, "psycopg")],
+    ids="-".join,
+)
+def managed(
+    request: pytest.FixtureRequest, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Managed]:
+    release, driver = request.param
+    name = f"managed_{uuid.uuid4().hex}"
+    migrate(cluster, name, release)
+    url = f"postgresql://litellm:{APPLICATION_PASSWORD}@{cluster.host}:{cluster.port}/{name}?connection_limit=5"
+    environment = {
+        "DATABASE_URL": url,
+        "PRISMA_CLIENT_DRIVER": driver,
+        "LITELLM_SALT_KEY": SALT_KEY,
+        "STORE_MODEL_IN_DB": "True",
+        "PROXY_BATCH_WRITE_AT": "1",
+    }
+    with running(release, tmp_path_factory.mktemp("managed"), **environment) as started:
+        yield Managed(started, cluster, name)
+
+
+@pytest.fixture
+def new_key(managed: Managed) -> Callable[..., str]:
+    return lambda **settings: managed.call("POST", "/key/generate", settings)["key"]
+
+
+@pytest.fixture
+def name() -> str:
+    return f"test-{uuid.uuid4().hex[:12]}"
+
+
+def test_the_database_is_there(managed: Managed) -> None:
+    assert managed.call("GET", "/health/readiness")["db"] in {"connected", "healthy"}
+
+
+def test_a_key_lives(managed: Managed, name: str) -> None:
+    made = managed.call(
+        "POST", "/key/generate", {"key_alias": name, "models": ["talks"], "metadata": {"room": "12"}, "max_budget": 9}
+    )
+    key = made["key"]
+    assert managed.chat(key)["choices"]
+    managed.eventually_refused(key, "not allowed to access model", 401, 403, model="embeds")
+    info = managed.call("GET", f"/key/info?key={key}")["info"]
+    assert (info["key_alias"], info["metadata"]["room"], info["max_budget"]) == (name, "12", 9)
+    managed.call("POST", "/key/update", {"key": key, "max_budget": 20, "metadata": {"room": "13"}})
+    info = managed.call("GET", "/key/info", key=key)["info"]
+    assert (info["metadata"]["room"], info["max_budget"]) == ("13", 20)
+    listed = managed.call("GET", "/key/list", key_alias=name, return_full_object="true")
+    assert [one["key_alias"] for one in listed["keys"]] == [name]
+    managed.call("POST", "/key/block", {"key": key})
+    managed.eventually_refused(key, "blocked", 401, 403)
+    managed.call("POST", "/key/unblock", {"key": key})
+    wait_for(lambda: managed.litellm.post("/v1/models", {}, key).status_code != 401, "the key is taken again")
+    managed.call("POST", "/key/delete", {"keys": [key]})
+    managed.eventually_refused(key, "token", 401)
+
+
+def test_a_key_s_budget_is_kept(managed: Managed, new_key: Callable[..., str]) -> None:
+    key = new_key(max_budget=0.00001)
+    managed.chat(key)
+    managed.eventually_refused(key, "budget", 400, 422, 429)
+
+
+def test_what_a_key_spends_is_written(managed: Managed, new_key: Callable[..., str], name: str) -> None:
+    key = new_key(key_alias=name)
+    answer = managed.chat(key, user=f"end-{name}")
+    costs = 5 * 0.001 + 2 * 0.01
+
+    def spend() -> Any:
+        return managed.call("GET", f"/key/info?key={key}")["info"]["spend"]
+
+    wait_for(lambda: spend() == pytest.approx(costs), "the key's spend")
+    logged = """
+        SELECT spend, total_tokens, end_user, status FROM "LiteLLM_SpendLogs"
+         WHERE api_key = (SELECT token FROM "LiteLLM_VerificationToken" WHERE key_alias = %(name)s)"""
+    wait_for(lambda: managed.rows(logged, name=name), "the call's log")
+    assert managed.rows(logged, name=name) == [(pytest.approx(costs), 7, f"end-{name}", "success")]
+    assert managed.call("GET", "/spend/logs", request_id=answer["id"])
+
+    def days() -> Any:
+        return managed.call("GET", "/user/daily/activity?start_date=2026-01-01&end_date=2036-01-01")["results"]
+
+    wait_for(lambda: days() and days()[0]["metrics"]["total_tokens"] >= 7, "the day's sum")
+
+
+def test_a_user_lives(managed: Managed, name: str) -> None:
+    made = managed.call("POST", "/user/new", {"user_id": name, "user_email": f"{name}@example.org", "max_budget": 3})
+    assert made["user_id"] == name
+    assert managed.chat(made["key"])["choices"]
+    managed.call("POST", "/user/update", {"user_id": name, "max_budget": 4})
+    assert managed.call("GET", "/user/info", user_id=name)["user_info"]["max_budget"] == 4
+    users = managed.call("GET", "/user/list", user_ids=name)["users"]
+    assert [user["user_id"] for user in users] == [name]
+    managed.call("POST", "/user/delete", {"user_ids": [name]})
+    assert managed.rows('SELECT count(*) FROM "LiteLLM_UserTable" WHERE user_id = %(name)s', name=name) == [(0,)]
+
+
+def test_a_team_lives(managed: Managed, new_key: Callable[..., str], name: str) -> None:
+    managed.call("POST", "/user/new", {"user_id": name, "auto_create_key": False})
+    team = managed.call("POST", "/team/new", {"team_alias": name, "models": ["talks"], "max_budget": 50})["team_id"]
+    member = {"role": "user", "user_id": name}
+    managed.call("POST", "/team/member_add", {"team_id": team, "member": member, "max_budget_in_team": 5})
+    info = managed.call("GET", "/team/info", team_id=team)
+    assert name in [one["user_id"] for one in info["team_info"]["members_with_roles"]]
+    (membership,) = [one for one in info["team_memberships"] if one["user_id"] == name]
+    assert membership["litellm_budget_table"]["max_budget"] == 5
+    key = new_key(team_id=team, user_id=name)
+    assert managed.chat(key)["choices"]
+    managed.call("POST", "/team/update", {"team_id": team, "tpm_limit": 10_000})
+    managed.call("POST", "/team/member_update", {"team_id": team, "user_id": name, "max_budget_in_team": 6})
+    managed.call("POST", "/team/model/add", {"team_id": team, "models": ["embeds"]})
+    managed.call("POST", "/team/model/delete", {"team_id": team, "models": ["embeds"]})
+    managed.eventually_lists(name, "/team/list")
+    wait_for(
+        lambda: managed.call("GET", "/team/info", team_id=team)["team_info"]["spend"] > 0, "what the team has spent"
+    )
+    managed.call("POST", "/team/member_delete", {"team_id": team, "user_id": name})
+    managed.call("POST", "/team/delete", {"team_ids": [team]})
+    managed.eventually_refused(key, "", 400, 401, 404)
+
+
+def test_a_team_s_budget_is_kept(managed: Managed, new_key: Callable[..., str], name: str) -> None:
+    team = managed.call("POST", "/team/new", {"team_alias": name, "max_budget": 0.00001})["team_id"]
+    key = new_key(team_id=team)
+    managed.chat(key)
+    managed.eventually_refused(key, "budget", 400, 422, 429)
+
+
+def test_a_model_in_the_database_serves(managed: Managed, name: str) -> None:
+    parameters = {"model": "openai/any", "api_key": "sk-a-providers-key", "mock_response": "from the database"}
+    made = managed.call("POST", "/model/new", {"model_name": name, "litellm_params": parameters})
+    stored = managed.rows(
+        'SELECT litellm_params::text FROM "LiteLLM_ProxyModelTable" WHERE model_name = %(name)s', name=name
+    )
+    assert "sk-a-providers-key" not in str(stored)  # encrypted
+    asked = {"model": name, "messages": [{"role": "user", "content": "Hi"}]}
+    wait_for(
+        lambda: managed.litellm.post("/v1/chat/completions", asked).status_code == 200,
+        "a worker knows the model",
+    )
+    managed.eventually_lists(name, "/v2/model/info")
+    managed.call("POST", "/model/delete", {"id": made["model_id"]})
+    assert not managed.rows('SELECT 1 FROM "LiteLLM_ProxyModelTable" WHERE model_name = %(name)s', name=name)
+
+
+def test_a_customer_lives(managed: Managed, name: str) -> None:
+    managed.call("POST", "/customer/new", {"user_id": name, "max_budget": 1})
+    info = managed.call("GET", "/customer/info", end_user_id=name)
+    assert info["litellm_budget_table"]["max_budget"] == 1
+    managed.call("POST", "/customer/update", {"user_id": name, "max_budget": 2})
+    assert name in [one["user_id"] for one in managed.call("GET", "/customer/list")]
+    managed.call("POST", "/customer/delete", {"user_ids": [name]})
+
+
+def test_a_budget_lives(managed: Managed, name: str) -> None:
+    managed.call("POST", "/budget/new", {"budget_id": name, "max_budget": 3, "budget_duration": "1d"})
+    managed.call("POST", "/budget/update", {"budget_id": name, "max_budget": 4})
+    (info,) = managed.call("POST", "/budget/info", {"budgets": [name]})
+    assert info["max_budget"] == 4
+    assert name in [one["budget_id"] for one in managed.call("GET", "/budget/list")]
+    managed.call("POST", "/budget/delete", {"id": name})
+
+
+def test_a_credential_lives(managed: Managed, name: str) -> None:
+    secret = f"sk-of-{name}"
+    body = {"credential_name": name, "credential_values": {"api_key": secret}, "credential_info": {"of": "tests"}}
+    managed.call("POST", "/credentials", body)
+    managed.eventually_lists(name, "/credentials")
+    assert secret not in str(managed.rows('SELECT credential_values::text FROM "LiteLLM_CredentialsTable"'))
+    managed.call("DELETE", f"/credentials/{name}")
+
+
+def test_an_organization_lives(managed: Managed, name: str) -> None:
+    if managed.is_pinned:  # of those who pay for it
+        managed.call("POST", "/organization/new", {"organization_alias": name}, status=403)
+        return
+    made = managed.call("POST", "/organization/new", {"organization_alias": name, "max_budget": 5})
+    organization = made["organization_id"]
+    managed.call("POST", "/user/new", {"user_id": name, "auto_create_key": False})
+    member = {"role": "internal_user", "user_id": name}
+    managed.call("POST", "/organization/member_add", {"organization_id": organization, "member": member})
+    info = managed.call("GET", "/organization/info", organization_id=organization)
+    assert name in json.dumps(info["members"])
+    managed.call("DELETE", "/organization/delete", {"organization_ids": [organization]})
+
+
+def test_a_guardrail_lives(managed: Managed, name: str) -> None:
+    parameters = {
+        "guardrail": "presidio",
+        "mode": "pre_call",
+        "presidio_analyzer_api_base": "http://127.0.0.1:9",
+        "presidio_anonymizer_api_base": "http://127.0.0.1:9",
+    }
+    guardrail = {"guardrail_name": name, "litellm_params": parameters, "guardrail_info": {"of": "tests"}}
+    made = managed.call("POST", "/guardrails", {"guardrail": guardrail})
+    managed.eventually_lists(name, "/v2/guardrails/list")
+    managed.call("DELETE", f"/guardrails/{made['guardrail_id']}")
+
+
+def test_an_mcp_server_lives(managed: Managed, name: str) -> None:
+    name = name.replace("-", "_")
+    server = {"server_name": name, "url": "http://127.0.0.1:9/mcp", "transport": "http"}
+    made = managed.call("POST", "/v1/mcp/server", server, status=201)
+    managed.eventually_lists(name, "/v1/mcp/server")
+    answer = httpx.delete(
+        f"http://127.0.0.1:{managed.litellm.port}/v1/mcp/server/{made['server_id']}",
+        headers={"authorization": f"Bearer {MASTER_KEY}"},
+    )
+    assert answer.status_code in {200, 202}
+
+
+def test_settings_are_kept(managed: Managed) -> None:
+    managed.call("POST", "/config/update", {"litellm_settings": {"success_callback": []}, "environment_variables": {}})
+    assert managed.rows("SELECT 1 FROM \"LiteLLM_Config\" WHERE param_name = 'litellm_settings'") == [(1,)]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/global/spend",
+        "/global/spend/keys?limit=5",
+        "/global/spend/models?limit=5",
+        "/global/spend/teams",
+        "/global/spend/logs",
+        "/global/activity",
+        "/global/activity/model",
+        "/global/spend/provider",
+        "/global/spend/tags",
+        "/global/spend/all_tag_names",
+        "/spend/keys",
+        "/spend/users",
+        "/spend/logs/ui",
+        "/user/daily/activity/aggregated",
+        "/team/daily/activity",
+        "/tag/daily/activity",
+        "/tag/list",
+        "/prompts/list",
+        "/v1/agents",
+        "/vector_store/list",
+        "/invitation/info?invitation_id=none",
+        "/health/history",
+        "/get/config/callbacks",
+        "/get/internal_user_settings",
+        "/model_group/info",
+        "/v2/team/list",
+    ],
+)
+def test_a_report_can_be_read(managed: Managed, path: str) -> None:
+    answer = httpx.get(
+        f"http://127.0.0.1:{managed.litellm.port}{path}",
+        params=None
+        if "?" in path
+        else {"start_date": "2026-01-01 00:00:00", "end_date": "2036-01-01 00:00:00"}
+        if path == "/spend/logs/ui"
+        else DAYS,
+        headers={"authorization": f"Bearer {MASTER_KEY}"},
+        timeout=60,
+    )
+    assert answer.status_code == (400 if "invitation" in path else 200), answer.text
+
+
+def test_one_logs_in_to_the_admin_ui(managed: Managed, name: str) -> None:
+    login = {"username": "admin", "password": MASTER_KEY}
+    answer = httpx.post(f"http://127.0.0.1:{managed.litellm.port}/login", data=login, timeout=60)
+    assert answer.status_code == 303
+    assert "token" in answer.cookies or "token" in answer.headers["location"]
+
+
+def test_the_log_has_no_error_of_the_database(managed: Managed) -> None:
+    log = (managed.litellm.spool.parents[1] / "log").read_text()
+    for word in (
+        "PrismaError",
+        "prisma.errors",
+        "DataError",
+        "RawQueryError",
+        "Prisma Client Exception",
+        APPLICATION_PASSWORD,
+    ):
+        with contextlib.suppress(ValueError):
+            at = log.index(word)
+            pytest.fail(log[max(at - 2_000, 0) : at + 500])
