@@ -25,4 +25,4 @@ def __getattr__(name: str) -> Any:
     """Give a type of arguments, such as LiteLLM_UserTableWhereInput."""
     if name.startswith("__"):
         raise AttributeError(name)
-    return Mapping[str, Any]
+    return dict[str, Any]  # which LiteLLM calls as well
