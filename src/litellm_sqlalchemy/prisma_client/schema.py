@@ -165,10 +165,12 @@ class Schema:
     Attributes:
         models: By name.
         enums: Each one's values, by name.
+        datasource: What is said of the database: provider, url…
     """
 
     models: Mapping[str, Model]
     enums: Mapping[str, tuple[str, ...]]
+    datasource: Mapping[str, Value]
 
 
 def parse(text: str) -> Schema:
@@ -187,7 +189,13 @@ def parse(text: str) -> Schema:
         for line in block.lines:
             if line.type not in SCALARS and line.type not in enums and line.type not in models:
                 raise line.problem(f"type {line.type} is neither a scalar nor an enum nor a model")
-    return Schema(models=MappingProxyType({name: _model(block, models) for name, block in models.items()}), enums=enums)
+    return Schema(
+        models=MappingProxyType({name: _model(block, models) for name, block in models.items()}),
+        enums=enums,
+        datasource=MappingProxyType(
+            {name: value for block in blocks if block.kind == "datasource" for name, value in block.settings}
+        ),
+    )
 
 
 # --- the text's structure ---------------------------------------------------------------------------------------
@@ -266,6 +274,7 @@ class _Block:
     number: int
     lines: tuple[_Line, ...]
     attributes: tuple[_Attribute, ...]
+    settings: tuple[tuple[str, Value], ...]
 
     def values(self) -> tuple[str, ...]:
         return tuple(line.name for line in self.lines)
@@ -321,6 +330,7 @@ class _Reader:
             raise _problem(number, f"{kind} is not known")
         lines: list[_Line] = []
         attributes: list[_Attribute] = []
+        settings: list[tuple[str, Value]] = []
         self._take("sign", "{")
         while not self._skip("}"):
             if self._skip("\n"):
@@ -328,14 +338,14 @@ class _Reader:
             if self._skip("@@"):
                 attributes.append(self._attribute())
             elif kind in {"datasource", "generator"}:
-                self._take("name")
+                setting = self._take("name")
                 self._take("sign", "=")
-                self._value()
+                settings.append((setting, self._value()))
             else:
                 lines.append(self._field(is_value=kind == "enum"))
             if not self._peek("}"):
                 self._take("newline")
-        return _Block(kind, name, number, tuple(lines), tuple(attributes))
+        return _Block(kind, name, number, tuple(lines), tuple(attributes), tuple(settings))
 
     def _field(self, *, is_value: bool) -> _Line:
         number, name = self._line, self._take("name")

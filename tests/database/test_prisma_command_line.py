@@ -1,0 +1,498 @@
+"""The command `prisma` on a real PostgreSQL: by itself, and as LiteLLM's own unmodified code calls it."""
+
+import contextlib
+import hashlib
+import os
+import re
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import litellm_proxy_extras
+import pytest
+from litellm_proxy_extras.utils import ProxyExtrasDBManager
+
+from litellm_sqlalchemy.prisma_client import migrate as ledger
+from litellm_sqlalchemy.prisma_client.database_url import parse_url
+from tests.database.test_prisma_tables import CATALOG, ONLY_IN_SCHEMA
+from tests.fix_postgres import (
+    APPLICATION_PASSWORD,
+    NUMBERS,
+    OWNER_PASSWORD,
+    SUPERUSER_PASSWORD,
+    Cluster,
+    Database,
+    _make_database,
+)
+from tests.fix_server import wait_for
+from tests.gateway.fix_litellm import RELEASES, interpreter
+from tests.ports import free_port
+
+EXTRAS = Path(litellm_proxy_extras.__file__).parent
+MIGRATIONS = sorted(EXTRAS.glob("migrations/*/migration.sql"))
+SECRETS = (OWNER_PASSWORD, SUPERUSER_PASSWORD, APPLICATION_PASSWORD)
+LEDGER = "SELECT * FROM _prisma_migrations ORDER BY started_at, migration_name"
+# As Prisma 5.17 makes it.
+PRISMAS_LEDGER = """
+CREATE TABLE _prisma_migrations (
+    id                      VARCHAR(36) PRIMARY KEY NOT NULL,
+    checksum                VARCHAR(64) NOT NULL,
+    finished_at             TIMESTAMPTZ,
+    migration_name          VARCHAR(255) NOT NULL,
+    logs                    TEXT,
+    rolled_back_at          TIMESTAMPTZ,
+    started_at              TIMESTAMPTZ NOT NULL DEFAULT now(),
+    applied_steps_count     INTEGER NOT NULL DEFAULT 0
+);
+"""
+
+
+def url_of(database: Database, options: str = "", user: str = "litellm_owner", password: str = OWNER_PASSWORD) -> str:
+    cluster = database.cluster
+    return f"postgresql://{user}:{password}@{cluster.host}:{cluster.port}/{database.name}{options}"
+
+
+@dataclass(frozen=True)
+class Done:
+    """What a command did."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+def environment(url: str | None) -> dict[str, str]:
+    return {"PATH": os.environ["PATH"]} | ({} if url is None else {"DATABASE_URL": url})
+
+
+def prisma(*arguments: str, url: str | None = None, directory: Path = EXTRAS, stdin: str = "") -> Done:
+    """Run the command as LiteLLM does where it is not on the PATH."""
+    done = subprocess.run(
+        [sys.executable, "-I", "-m", "prisma", *arguments],
+        env=environment(url),
+        cwd=directory,
+        input=stdin,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    for secret in SECRETS:
+        assert secret not in done.stdout + done.stderr
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def rows(database: Database, query: str = LEDGER) -> list[dict[str, Any]]:
+    """Query as the superuser."""
+    found = database.cluster.execute(f"SELECT row_to_json(found) FROM ({query}) AS found", database.name)
+    return [dict(row[0]) for row in found if isinstance(row[0], dict)]
+
+
+def catalog(database: Database) -> dict[str, set[tuple[object, ...]]]:
+    """Describe all but the ledger."""
+    return {
+        what: {row for row in database.cluster.execute(query, database.name) if "_prisma_migrations" not in str(row)}
+        for what, query in CATALOG.items()
+    }
+
+
+@contextlib.contextmanager
+def connected(database: Database) -> Iterator[ledger.Connection]:
+    with contextlib.closing(ledger.connect(parse_url(url_of(database)))) as connection:
+        yield connection
+
+
+@pytest.fixture(scope="module")
+def migrated_template(cluster: Cluster) -> Database:
+    """A database that the command has migrated; copy it."""
+    database = Database(cluster, "template_migrated")
+    _make_database(cluster, database.name)
+    done = prisma("migrate", "deploy", url=url_of(database))
+    assert (done.code, done.stderr) == (0, "")
+    assert f"{len(MIGRATIONS)} migrations found" in done.stdout
+    assert "All migrations have been successfully applied." in done.stdout
+    return database
+
+
+@pytest.fixture
+def migrated(migrated_template: Database) -> Database:
+    return copy(migrated_template)
+
+
+def copy(database: Database) -> Database:
+    name = f"migrated_{next(NUMBERS)}"
+    database.cluster.execute(f"CREATE DATABASE {name} OWNER litellm_owner TEMPLATE {database.name}")
+    return Database(database.cluster, name)
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A folder with a schema of its own, and two migrations that make what it describes."""
+    write_schema(tmp_path, "name String")
+    write(tmp_path, "1_first", 'CREATE TABLE "Thing" ("id" TEXT NOT NULL, CONSTRAINT "Thing_pkey" PRIMARY KEY ("id"));')
+    write(tmp_path, "2_second", 'ALTER TABLE "Thing" ADD COLUMN "name" TEXT NOT NULL;')
+    return tmp_path
+
+
+def write(folder: Path, name: str, sql: str) -> None:
+    file = folder / "migrations" / name / "migration.sql"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(sql)
+
+
+def write_schema(folder: Path, *fields: str, more: str = "", datasource: str = 'url = env("DATABASE_URL")') -> None:
+    lines = "\n  ".join(("id String @id", *fields))
+    (folder / "schema.prisma").write_text(
+        f'datasource client {{\n  provider = "postgresql"\n  {datasource}\n}}\nmodel Thing {{\n  {lines}\n}}\n{more}\n'
+    )
+
+
+# --- deploy and status ------------------------------------------------------------------------------------------
+
+
+def test_deploy_brings_all_migrations_into_an_empty_database(migrated: Database, empty_database: Database) -> None:
+    with connected(empty_database) as connection, connection.cursor() as cursor:
+        for file in MIGRATIONS:
+            cursor.execute(file.read_text())
+    assert catalog(migrated) == catalog(empty_database)
+    ledger = rows(migrated)
+    assert [row["migration_name"] for row in ledger] == [file.parent.name for file in MIGRATIONS]
+    for row, file in zip(ledger, MIGRATIONS, strict=True):
+        assert row["checksum"] == hashlib.sha256(file.read_bytes()).hexdigest()
+        assert uuid.UUID(row["id"]).version == 4
+        assert row["started_at"] <= row["finished_at"]
+        assert (row["applied_steps_count"], row["logs"], row["rolled_back_at"]) == (1, None, None)
+    assert "Database schema is up to date!" in prisma("migrate", "status", url=url_of(migrated)).stdout
+    again = prisma("migrate", "deploy", url=url_of(migrated))
+    assert (again.code, again.stderr) == (0, "")
+    assert "No pending migrations to apply" in again.stdout
+    assert rows(migrated) == ledger
+
+
+def test_the_ledger_is_prismas(migrated: Database, empty_database: Database) -> None:
+    empty_database.cluster.execute(PRISMAS_LEDGER, empty_database.name)
+    ours, theirs = (
+        [one.cluster.execute(query, one.name) for query in CATALOG.values() for one in [database]]
+        for database in (migrated, empty_database)
+    )
+    for mine, prismas in zip(ours, theirs, strict=True):
+        assert {row for row in mine if "_prisma_migrations" in str(row)} == {
+            row for row in prismas if "_prisma_migrations" in str(row)
+        }
+
+
+def test_two_deploys_at_once_apply_each_migration_once(empty_database: Database) -> None:
+    command = [sys.executable, "-I", "-m", "prisma", "migrate", "deploy"]
+    running = [
+        subprocess.Popen(
+            command,
+            env=environment(url_of(empty_database)),
+            cwd=EXTRAS,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        for _ in range(2)
+    ]
+    told = [process.communicate()[0] for process in running]
+    assert [process.returncode for process in running] == [0, 0], told
+    assert sum(text.count("Applied migration ") for text in told) == len(MIGRATIONS)
+    assert [row["migration_name"] for row in rows(empty_database)] == [file.parent.name for file in MIGRATIONS]
+
+
+def test_a_deploy_gives_way_to_another_migration(
+    empty_database: Database, project: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ledger, "LOCK_TIMEOUT", 0.2)
+    url = parse_url(url_of(empty_database))
+    with connected(empty_database) as other, connected(empty_database) as connection, other.cursor() as cursor:
+        cursor.execute("SELECT pg_advisory_lock(72707369)")
+        with pytest.raises(ledger.MigrateError, match="advisory lock") as told:  # LiteLLM waits by these words
+            list(ledger.deploy(connection, url, ledger.migrations(project / "migrations")))
+        assert told.value.code == "P1002"
+        cursor.execute("SELECT pg_advisory_unlock(72707369)")
+        assert list(ledger.deploy(connection, url, ledger.migrations(project / "migrations"))) == [
+            "1_first",
+            "2_second",
+        ]
+
+
+def test_status_tells_what_is_pending_and_what_is_unknown(empty_database: Database, project: Path) -> None:
+    url = url_of(empty_database)
+    pending = prisma("migrate", "status", url=url, directory=project)
+    assert pending.code == 1
+    assert "not yet been applied:\n1_first\n2_second\n" in pending.stdout
+    prisma("migrate", "deploy", url=url, directory=project)
+    assert prisma("migrate", "status", url=url, directory=project).code == 0
+    (project / "migrations/2_second").rename(project / "migrations/3_third")
+    diverged = prisma("migrate", "status", url=url, directory=project)
+    assert diverged.code == 1
+    assert "The last common migration is: 1_first" in diverged.stderr
+    assert "not yet been applied:\n3_third\n" in diverged.stderr
+    assert "not found locally:\n2_second\n" in diverged.stderr
+
+
+def test_the_schema_of_the_url_has_the_tables(empty_database: Database, project: Path) -> None:
+    empty_database.cluster.execute("GRANT CREATE ON DATABASE " + empty_database.name + " TO litellm_owner")
+    url = url_of(empty_database, "?schema=Other")
+    assert prisma("migrate", "deploy", url=url, directory=project).code == 0
+    assert prisma("migrate", "status", url=url, directory=project).code == 0
+    tables = "SELECT schemaname, tablename FROM pg_tables WHERE schemaname IN ('public', 'Other') ORDER BY tablename"
+    assert [(row["schemaname"], row["tablename"]) for row in rows(empty_database, tables)] == [
+        ("Other", "Thing"),
+        ("Other", "_prisma_migrations"),
+    ]
+    compared = prisma(
+        *("migrate", "diff", "--from-url", url, "--to-schema-datamodel", "schema.prisma", "--exit-code"),
+        directory=project,
+    )
+    assert (compared.code, compared.stdout) == (0, "No difference detected.\n")
+
+
+def test_migrations_go_past_the_pooler(empty_database: Database, project: Path) -> None:
+    write_schema(project, "name String", datasource='url = env("DATABASE_URL")\n  directUrl = env("DIRECT_URL")')
+    done = subprocess.run(
+        [sys.executable, "-I", "-m", "prisma", "migrate", "deploy"],
+        env=environment("postgresql://nobody@nowhere.invalid/none") | {"DIRECT_URL": url_of(empty_database)},
+        cwd=project,
+        check=False,
+    )
+    assert done.returncode == 0
+    assert len(rows(empty_database)) == 2
+
+
+# --- failures ---------------------------------------------------------------------------------------------------
+
+
+def test_a_failed_migration_is_told_resolved_and_repeated(empty_database: Database, project: Path) -> None:
+    url = url_of(empty_database)
+    write(project, "2_second", 'SELECT 1;\n\nALTER TABLE "Thing"\n  ADD COLUMN "id" TEXT;\nSELECT 2;\n')
+    failed = prisma("migrate", "deploy", url=url, directory=project)
+    assert failed.code == 1
+    assert failed.stderr.startswith("Error: P3018\n\n")
+    assert "Database error code: 42701\n" in failed.stderr
+    assert 'ERROR: column "id" of relation "Thing" already exists' in failed.stderr
+    assert ProxyExtrasDBManager._v2_failed_migration_name(failed.stderr) == "2_second"
+    assert ProxyExtrasDBManager._is_idempotent_error(failed.stderr)
+    assert not ProxyExtrasDBManager._is_permission_error(failed.stderr)
+    first, second = rows(empty_database)
+    assert first["finished_at"] is not None
+    assert (second["finished_at"], second["rolled_back_at"], second["applied_steps_count"]) == (None, None, 0)
+    assert "Database error code: 42701" in second["logs"]
+
+    again = prisma("migrate", "deploy", url=url, directory=project)
+    assert again.code == 1
+    assert again.stderr.startswith("Error: P3009\n\n")
+    assert "resolve --rolled-back" in again.stderr
+    assert ProxyExtrasDBManager._v2_failed_migration_name(again.stderr) == "2_second"
+    started_at = ProxyExtrasDBManager._v2_failed_migration_started_at(again.stderr, "2_second")
+    query = f"SELECT started_at = '{started_at}'::timestamptz AS same FROM _prisma_migrations WHERE finished_at IS NULL"
+    assert rows(empty_database, query) == [{"same": True}]
+    status = prisma("migrate", "status", url=url, directory=project)
+    assert status.code == 1
+    assert "Following migrations have failed:\n2_second\n" in status.stderr
+
+    resolved = prisma("migrate", "resolve", "--rolled-back", "2_second", url=url, directory=project)
+    assert (resolved.code, resolved.stderr) == (0, "")
+    assert rows(empty_database)[1]["rolled_back_at"] is not None
+    write(project, "2_second", 'ALTER TABLE "Thing" ADD COLUMN "name" TEXT NOT NULL;')
+    assert prisma("migrate", "deploy", url=url, directory=project).code == 0
+    assert [row["migration_name"] for row in rows(empty_database)] == ["1_first", "2_second", "2_second"]
+    assert prisma("migrate", "status", url=url, directory=project).code == 0
+
+
+def test_a_failed_migration_leaves_nothing_but_its_row(empty_database: Database, project: Path) -> None:
+    write(project, "2_second", "CREATE TABLE half (); CREATE TABLE half ();")
+    assert "P3018" in prisma("migrate", "deploy", url=url_of(empty_database), directory=project).stderr
+    assert rows(empty_database, "SELECT FROM pg_class WHERE relname = 'half'") == []
+
+
+def test_a_migration_with_a_transaction_of_its_own_is_recorded_as_failed(
+    empty_database: Database, project: Path
+) -> None:
+    write(project, "2_second", "BEGIN; CREATE TABLE half (); SELECT 1 / 0; COMMIT;")
+    assert (
+        "Database error code: 22012"
+        in prisma("migrate", "deploy", url=url_of(empty_database), directory=project).stderr
+    )
+    assert "division by zero" in rows(empty_database)[1]["logs"]
+
+
+@pytest.mark.parametrize("sql", ["-- nothing", "", 'CREATE INDEX CONCURRENTLY ON "Thing" (id)', "SELECT '100%s'"])
+def test_unusual_migrations(empty_database: Database, project: Path, sql: str) -> None:
+    write(project, "3_third", sql)
+    done = prisma("migrate", "deploy", url=url_of(empty_database), directory=project)
+    assert (done.code, done.stderr) == (0, "")
+    assert rows(empty_database)[2]["finished_at"] is not None
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_killed_deploy_leaves_a_row_that_the_next_one_tells(
+    empty_database: Database, project: Path, number: signal.Signals
+) -> None:
+    url = url_of(empty_database)
+    write(project, "2_second", "CREATE TABLE half (); SELECT pg_sleep(600);")
+    process = subprocess.Popen(
+        [sys.executable, "-I", "-m", "prisma", "migrate", "deploy"],
+        env=environment(url),
+        cwd=project,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    sleeping = f"SELECT FROM pg_stat_activity WHERE wait_event = 'PgSleep' AND datname = '{empty_database.name}'"
+    wait_for(lambda: rows(empty_database, sleeping), "the migration is at work")
+    process.send_signal(number)
+    _, told = process.communicate()
+    # PostgreSQL gives up also what nobody waits for any more.
+    wait_for(lambda: not rows(empty_database, sleeping), "PostgreSQL gives the migration up")
+    row = rows(empty_database)[1]
+    assert (row["finished_at"], row["applied_steps_count"]) == (None, 0)
+    if number == signal.SIGKILL:
+        assert row["logs"] is None
+    else:
+        assert "Database error code: 57014" in told
+        assert "canceling statement" in row["logs"]
+    assert rows(empty_database, "SELECT FROM pg_class WHERE relname = 'half'") == []
+
+    assert "P3009" in prisma("migrate", "deploy", url=url, directory=project).stderr
+    assert prisma("migrate", "resolve", "--rolled-back", "2_second", url=url, directory=project).code == 0
+    write(project, "2_second", 'ALTER TABLE "Thing" ADD COLUMN "name" TEXT NOT NULL;')
+    assert prisma("migrate", "deploy", url=url, directory=project).code == 0
+
+
+def test_privileges_that_are_missing_are_told(empty_database: Database, project: Path) -> None:
+    url = url_of(empty_database, user="litellm", password=APPLICATION_PASSWORD)
+    refused = prisma("migrate", "deploy", url=url, directory=project)
+    assert refused.code == 1
+    assert refused.stderr.startswith("Error: P1010\n\n")
+    assert "permission denied for schema public" in refused.stderr
+    write(project, "2_second", "CREATE ROLE another")
+    failed = prisma("migrate", "deploy", url=url_of(empty_database), directory=project)
+    assert ProxyExtrasDBManager._is_permission_error(failed.stderr)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        (("--applied", "1_first"), "P3008"),
+        (("--applied", "1_firs"), "P3017"),
+        (("--rolled-back", "1_first"), "P3012"),
+        (("--rolled-back", "9_ninth"), "P3011"),
+    ],
+)
+def test_what_cannot_be_resolved(
+    empty_database: Database, project: Path, arguments: tuple[str, str], code: str
+) -> None:
+    url = url_of(empty_database)
+    prisma("migrate", "deploy", url=url, directory=project)
+    before = rows(empty_database)
+    done = prisma("migrate", "resolve", *arguments, url=url, directory=project)
+    assert done.code == 1
+    assert done.stderr.startswith(f"Error: {code}\n\n")
+    if code == "P3008":
+        assert "is already recorded as applied in the database." in done.stderr  # LiteLLM goes on by these words
+    assert rows(empty_database) == before
+
+
+def test_a_failed_migration_can_be_recorded_as_applied(empty_database: Database, project: Path) -> None:
+    url = url_of(empty_database)
+    write(project, "2_second", "SELECT 1 / 0")
+    prisma("migrate", "deploy", url=url, directory=project)
+    assert prisma("migrate", "resolve", "--applied", "2_second", url=url, directory=project).code == 0
+    _, failed, applied = rows(empty_database)
+    assert failed["rolled_back_at"] is not None
+    assert (applied["logs"], applied["applied_steps_count"]) == ("", 0)
+    assert applied["started_at"] == applied["finished_at"]
+    assert "No pending" in prisma("migrate", "deploy", url=url, directory=project).stdout
+
+
+def test_a_database_without_a_ledger_is_refused_and_can_be_given_one(empty_database: Database, project: Path) -> None:
+    url = url_of(empty_database)
+    empty_database.cluster.execute('CREATE TABLE "Thing" (id text PRIMARY KEY)', empty_database.name)
+    refused = prisma("migrate", "deploy", url=url, directory=project)
+    assert refused.code == 1
+    assert "P3005" in refused.stderr
+    assert "database schema is not empty" in refused.stderr
+    assert rows(empty_database, "SELECT FROM pg_class WHERE relname = '_prisma_migrations'") == []
+    empty_database.cluster.execute('ALTER TABLE "Thing" OWNER TO litellm_owner', empty_database.name)
+    assert prisma("migrate", "resolve", "--applied", "1_first", url=url, directory=project).code == 0
+    assert "Applied migration 2_second" in prisma("migrate", "deploy", url=url, directory=project).stdout
+
+
+def test_migrations_for_another_database_are_refused(empty_database: Database, project: Path) -> None:
+    (project / "migrations/migration_lock.toml").write_text('provider = "mysql"\n')
+    assert "P3019" in prisma("migrate", "deploy", url=url_of(empty_database), directory=project).stderr
+
+
+def test_a_migration_without_its_file_is_refused(empty_database: Database, project: Path) -> None:
+    (project / "migrations/2_second/migration.sql").unlink()
+    assert "P3015" in prisma("migrate", "deploy", url=url_of(empty_database), directory=project).stderr
+    assert [row["migration_name"] for row in rows(empty_database)] == ["1_first"]
+
+
+# --- connections ------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", [("migrate", "deploy"), ("migrate", "status"), ("db", "push")])
+def test_why_there_is_no_connection(empty_database: Database, project: Path, command: tuple[str, str]) -> None:
+    def told(url: str) -> str:
+        done = prisma(*command, url=url, directory=project)
+        assert done.code == 1
+        return done.stderr
+
+    cluster = empty_database.cluster
+    assert "P1000" in told(url_of(empty_database, password="wrong"))
+    assert "P1001" in told(f"postgresql://u:{OWNER_PASSWORD}@127.0.0.1:{free_port()}/d")
+    assert "P1001" in told(f"postgresql://u:{OWNER_PASSWORD}@nowhere.invalid/d")
+    assert "P1003" in told(url_of(Database(cluster, "missing")))
+    assert "P1011" in told(url_of(empty_database, "?sslmode=require"))
+    assert "P1012" in told("")
+    assert "P1012" in prisma(*command, directory=project).stderr
+    assert "P1013" in told(url_of(empty_database, "?connection_limit=many"))
+    cluster.execute(f"REVOKE CONNECT ON DATABASE {empty_database.name} FROM PUBLIC, litellm_owner")
+    cluster.execute(f"ALTER DATABASE {empty_database.name} OWNER TO postgres")
+    assert "P1010" in told(url_of(empty_database))
+
+
+def test_a_role_that_may_creates_the_database(cluster: Cluster, project: Path) -> None:
+    made = Database(cluster, f'Made "{next(NUMBERS)}')
+    url = url_of(made, user="postgres", password=SUPERUSER_PASSWORD).replace('"', "%22")
+    assert prisma("migrate", "deploy", url=url, directory=project).code == 0
+    assert len(rows(made)) == 2
+
+
+MALFORMED = (
+    "u:{0}@h/d",
+    "postgresql://u:#{0}@h/d",
+    "postgresql://u:/{0}@h/d",
+    "postgresql://u:{0}@h h/d",
+    "postgresql://u:{0}@h:port/d",
+    "postgresql://u:{0}@127.0.0.1:1/d",
+    "postgresql://u:p {0}@127.0.0.1:1/d",
+    "postgresql://u:{0}@127.0.0.1:1/d?connection_limit={0}",
+    '"postgresql://u:{0}@h/d"',
+    "postgresql://u:{0}@${{HOST}}/d",
+)
+
+
+@pytest.mark.parametrize("text", MALFORMED)
+def test_no_error_has_the_password(project: Path, text: str) -> None:
+    url = text.format(OWNER_PASSWORD)
+    for arguments in (
+        ("migrate", "deploy"),
+        ("migrate", "diff", "--from-url", url, "--to-empty"),
+        ("migrate", "diff", "--from-empty", f"--to-url={url}", "--script"),
+        ("migrate", "diff", "--from-empty", "--to-url", *url.split(" "), url, f"--from-urls={url}"),
+        ("db", "execute", "--stdin", "--url", url),
+        (f"--{url}", url),
+        (url,),
+    ):
+        done = prisma(*arguments, url=url, directory=project)  # looks for the password in what is printed
+        assert done.code == 1, arguments
+        assert done.stderr.startswith("Error: ")
+        assert "Traceback" not in done.stderr
