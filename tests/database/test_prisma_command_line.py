@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from litellm_proxy_extras.utils import ProxyExtrasDBManager
 
 from litellm_sqlalchemy.prisma_client import migrate as ledger
 from litellm_sqlalchemy.prisma_client.database_url import parse_url
-from tests.database.test_prisma_tables import CATALOG, ONLY_IN_SCHEMA
+from tests.database.test_prisma_tables import CATALOG, ONLY_IN_MIGRATIONS, ONLY_IN_SCHEMA
 from tests.fix_postgres import (
     APPLICATION_PASSWORD,
     NUMBERS,
@@ -88,7 +88,8 @@ def prisma(*arguments: str, url: str | None = None, directory: Path = EXTRAS, st
 
 def rows(database: Database, query: str = LEDGER) -> list[dict[str, Any]]:
     """Query as the superuser."""
-    found = database.cluster.execute(f"SELECT row_to_json(found) FROM ({query}) AS found", database.name)
+    query = f"SELECT row_to_json(found) FROM ({query}) AS found"  # noqa: S608  # of this file alone
+    found = database.cluster.execute(query, database.name)
     return [dict(row[0]) for row in found if isinstance(row[0], dict)]
 
 
@@ -214,6 +215,9 @@ def test_a_deploy_gives_way_to_another_migration(
         with pytest.raises(ledger.MigrateError, match="advisory lock") as told:  # LiteLLM waits by these words
             list(ledger.deploy(connection, url, ledger.migrations(project / "migrations")))
         assert told.value.code == "P1002"
+        monkeypatch.setenv("PRISMA_SCHEMA_DISABLE_ADVISORY_LOCK", "1")  # LiteLLM sets it where it holds the lock itself
+        assert list(ledger.deploy(connection, url, ())) == []
+        monkeypatch.delenv("PRISMA_SCHEMA_DISABLE_ADVISORY_LOCK")
         cursor.execute("SELECT pg_advisory_unlock(72707369)")
         assert list(ledger.deploy(connection, url, ledger.migrations(project / "migrations"))) == [
             "1_first",
@@ -290,8 +294,8 @@ def test_a_failed_migration_is_told_resolved_and_repeated(empty_database: Databa
     assert "resolve --rolled-back" in again.stderr
     assert ProxyExtrasDBManager._v2_failed_migration_name(again.stderr) == "2_second"
     started_at = ProxyExtrasDBManager._v2_failed_migration_started_at(again.stderr, "2_second")
-    query = f"SELECT started_at = '{started_at}'::timestamptz AS same FROM _prisma_migrations WHERE finished_at IS NULL"
-    assert rows(empty_database, query) == [{"same": True}]
+    query = "SELECT started_at = %(at)s::timestamptz FROM _prisma_migrations WHERE finished_at IS NULL"
+    assert empty_database.cluster.execute(query, empty_database.name, {"at": str(started_at)}) == [(True,)]
     status = prisma("migrate", "status", url=url, directory=project)
     assert status.code == 1
     assert "Following migrations have failed:\n2_second\n" in status.stderr
@@ -496,3 +500,290 @@ def test_no_error_has_the_password(project: Path, text: str) -> None:
         assert done.code == 1, arguments
         assert done.stderr.startswith("Error: ")
         assert "Traceback" not in done.stderr
+
+
+# --- push, diff and execute -------------------------------------------------------------------------------------
+
+
+def push(database: Database, project: Path, *options: str) -> Done:
+    return prisma("db", "push", *options, url=url_of(database), directory=project)
+
+
+def diff(*arguments: str, directory: Path = EXTRAS, url: str | None = None) -> Done:
+    return prisma("migrate", "diff", *arguments, directory=directory, url=url)
+
+
+def test_push_makes_what_the_schema_describes(empty_database: Database, migrated: Database) -> None:
+    done = push(empty_database, EXTRAS, "--accept-data-loss", "--skip-generate")  # as LiteLLM calls it
+    assert (done.code, done.stderr) == (0, "")
+    assert "is already in sync" in push(empty_database, EXTRAS).stdout
+    described = diff(
+        *("--from-url", url_of(empty_database), "--to-schema-datamodel", "schema.prisma", "--script", "--exit-code")
+    )
+    assert (described.code, described.stdout) == (0, "-- This is an empty migration.\n")
+    for what, pushed in catalog(empty_database).items():
+        assert {name for name, _ in pushed - catalog(migrated)[what]} == ONLY_IN_SCHEMA[what]
+
+
+def test_push_refuses_to_destroy_data(empty_database: Database, project: Path) -> None:
+    write_schema(project, "name String", "age Int", more="model Other {\n  id Int @id\n}\n")
+    assert push(empty_database, project).code == 0
+    empty_database.cluster.execute(
+        "INSERT INTO \"Thing\" VALUES ('a', 'n', 7); INSERT INTO \"Other\" VALUES (1)", empty_database.name
+    )
+    before = catalog(empty_database)
+    write_schema(project, "age BigInt")
+    refused = push(empty_database, project)
+    assert refused.code == 1
+    assert "--accept-data-loss" in refused.stderr
+    for told in (
+        "drop the `Other` table, which is not empty (1 rows)",
+        "drop the column `name` on the `Thing` table, which still contains 1 non-null values",
+        "alter the column `age` on the `Thing` table, which contains 1 non-null values",
+    ):
+        assert told in refused.stdout
+    assert catalog(empty_database) == before
+    assert push(empty_database, project, "--accept-data-loss").code == 0
+    assert rows(empty_database, 'SELECT * FROM "Thing"') == [{"id": "a", "age": 7}]
+    assert rows(empty_database, "SELECT FROM pg_class WHERE relname = 'Other'") == []
+
+
+@pytest.mark.parametrize(
+    ("fields", "told"),
+    [
+        (("name String?", "must String"), "required column `must` to the `Thing` table without a default value"),
+        (("name String",), "Made the column `name` on table `Thing` required, but there are 1 existing NULL values"),
+        (("name String?", "same Int? @unique"), '"same" of table `Thing` should become unique, but 1 values'),
+    ],
+)
+def test_push_tells_what_cannot_be_done(
+    empty_database: Database, project: Path, fields: tuple[str, ...], told: str
+) -> None:
+    write_schema(project, "name String?", "same Int?")
+    push(empty_database, project)
+    empty_database.cluster.execute("INSERT INTO \"Thing\" VALUES ('a', NULL, 1), ('b', 'n', 1)", empty_database.name)
+    before = catalog(empty_database)
+    write_schema(project, *fields)
+    refused = push(empty_database, project, "--accept-data-loss")
+    assert refused.code == 1
+    assert told in refused.stderr
+    assert catalog(empty_database) == before
+
+
+def test_push_never_resets(empty_database: Database, project: Path) -> None:
+    assert "not supported" in push(empty_database, project, "--force-reset").stderr
+
+
+CHANGES = [
+    (("name String",), ("name String?",), ["AlterTable"]),
+    (("name String?",), ("name String",), ["AlterTable"]),
+    (("name String",), ('name String @default("it\'s")',), ["AlterTable"]),
+    (('name String @default("it\'s")',), ("name String",), ["AlterTable"]),
+    (("on Boolean @default(true)",), ("on Boolean @default(false)",), ["AlterTable"]),
+    (("rate Float @default(0)",), ("rate Float @default(0.0)",), []),
+    (("at DateTime @default(now())",), ("at DateTime @default(now()) @updatedAt",), []),
+    (("n Int @default(1)",), ("n BigInt @default(1)",), ["AlterTable"]),
+    (("n Int @default(autoincrement())", "@@unique([n])"), ("n Int", "@@unique([n])"), ["AlterTable"]),
+    (("tags String[] @default([])",), ("tags String[]",), ["AlterTable"]),
+    (("a Int", "b Int"), ("a Int", "b Int", "@@index([a, b(sort: Desc)])"), ["CreateIndex"]),
+    (("a Int", "@@index([a])"), ("a Int",), ["DropIndex"]),
+    (("a Int", "@@index([a])"), ("a Int", '@@index([a], map: "by_a")'), ["RenameIndex"]),
+    (("a Int", "@@index([a])"), ("a Int", "@@index([a], type: Hash)"), ["DropIndex", "CreateIndex"]),
+    (("a Int @unique",), ("a Int", "@@index([a])"), ["DropIndex", "CreateIndex"]),
+    (("kind Kind @default(b)",), ("kind Kind @default(b)",), []),
+]
+
+
+@pytest.mark.parametrize(("before", "after", "kinds"), CHANGES)
+def test_a_difference_leads_from_one_to_the_other(
+    empty_database: Database, project: Path, before: tuple[str, ...], after: tuple[str, ...], kinds: list[str]
+) -> None:
+    enum = "enum Kind {\n  a\n  b\n}\n"
+    write_schema(project, *before, more=enum)
+    (project / "schema.prisma").rename(project / "before.prisma")
+    write_schema(project, *after, more=enum)
+    url = url_of(empty_database)
+    push_before = prisma("db", "push", "--schema", "before.prisma", url=url, directory=project)
+    assert (push_before.code, push_before.stderr) == (0, "")
+    for source in (("--from-url", url), ("--from-schema-datamodel", "before.prisma")):
+        told = diff(*source, "--to-schema-datamodel", "schema.prisma", "--script", "--exit-code", directory=project)
+        assert told.code == (2 if kinds else 0), told
+        assert re.findall(r"^-- (\w+)$", told.stdout, re.MULTILINE) == kinds
+    done = prisma("db", "execute", "--stdin", "--url", url, stdin=told.stdout, directory=project)
+    assert (done.code, done.stderr) == (0, "")
+    left = diff("--from-url", url, "--to-schema-datamodel", "schema.prisma", "--script", directory=project)
+    assert left.stdout == "-- This is an empty migration.\n"
+
+
+def test_enums_change(empty_database: Database, project: Path) -> None:
+    url, extra = url_of(empty_database), "model Other {\n  id Int @id\n  kinds Kind[]\n}\n"
+    for values in ("a b", "a b c", "b c d"):
+        write_schema(
+            project,
+            "kind Kind @default(b)",
+            more=f"{extra}enum Kind {{\n  {chr(10).join(values.split())}\n}}\n",
+        )
+        done = push(empty_database, project)
+        assert (done.code, done.stderr) == (0, "")
+        empty_database.cluster.execute('INSERT INTO "Thing" SELECT gen_random_uuid()', empty_database.name)
+    found = rows(empty_database, "SELECT enumlabel FROM pg_enum ORDER BY enumtypid, enumsortorder")
+    assert [row["enumlabel"] for row in found] == ["b", "c", "d"]
+    assert len(rows(empty_database, "SELECT FROM \"Thing\" WHERE kind = 'b'")) == 3
+    write_schema(project)
+    told = diff("--from-url", url, "--to-schema-datamodel", "schema.prisma", directory=project)
+    assert "[DropEnum]" in told.stdout
+    assert push(empty_database, project, "--accept-data-loss").code == 0
+
+
+def test_the_way_back_and_relations(empty_database: Database, project: Path) -> None:
+    other = "model Other {\n  id Int\n  thing_id String\n  thing Thing @relation(fields: [thing_id], references: [id])"
+    url = url_of(empty_database)
+    write_schema(project, "others Other[]", more=f"{other}\n  @@id([id, thing_id])\n}}\n")
+    assert push(empty_database, project).code == 0
+    # Another primary key, and another action on deletion.
+    cascading = other.replace("[id])", "[id], onDelete: Cascade)")
+    write_schema(project, "others Other[]", more=f"{cascading}\n  @@id([id])\n}}\n")
+    told = diff("--from-url", url, "--to-schema-datamodel", "schema.prisma", "--script", directory=project)
+    assert re.findall(r"^-- (\w+)$", told.stdout, re.MULTILINE) == ["DropForeignKey", "AlterTable", "AddForeignKey"]
+    assert '"Other_pkey",\nADD CONSTRAINT "Other_pkey" PRIMARY KEY ("id");' in told.stdout  # as LiteLLM splits it
+    assert push(empty_database, project).code == 0
+    away = diff("--from-url", url, "--to-empty", "--script", directory=project)
+    assert prisma("db", "execute", "--stdin", "--url", url, stdin=away.stdout, directory=project).code == 0
+    assert catalog(empty_database)["columns"] == set()
+
+
+def test_what_prismas_language_cannot_say_is_no_difference(empty_database: Database, project: Path) -> None:
+    write_schema(project, "name String", "tags String[]")
+    push(empty_database, project)
+    empty_database.cluster.execute(
+        'ALTER TABLE "Thing" ALTER tags SET NOT NULL; CREATE INDEX ON "Thing" (lower(name)); '
+        'CREATE UNIQUE INDEX ON "Thing" (name) WHERE name > \'x\'; CREATE VIEW seen AS SELECT * FROM "Thing"; '
+        "CREATE TABLE _prisma_migrations (id text)",
+        empty_database.name,
+    )
+    told = diff(
+        *("--from-url", url_of(empty_database), "--to-schema-datamodel", "schema.prisma", "--exit-code"),
+        directory=project,
+    )
+    assert (told.code, told.stdout) == (0, "No difference detected.\n")
+
+
+def test_a_database_is_written_down_and_made_again(
+    migrated: Database, empty_database: Database, tmp_path: Path
+) -> None:
+    file = tmp_path / "baseline.sql"
+    written = diff("--from-empty", "--to-url", url_of(migrated), "--script", "-o", str(file))
+    assert (written.code, written.stdout, written.stderr) == (0, "", "")
+    url = url_of(empty_database)
+    assert prisma("db", "execute", "--file", str(file), "--schema", "schema.prisma", url=url).code == 0
+    made, theirs = catalog(empty_database), catalog(migrated)
+    # Partial indexes, those on expressions, and that a unique constraint is one, are not in Prisma's language.
+    assert made["columns"] == theirs["columns"]
+    assert made["enums"] == theirs["enums"]
+    assert {name for name, _ in theirs["indexes"] - made["indexes"]} <= ONLY_IN_MIGRATIONS["indexes"]
+    left = diff("--from-schema-datasource", "schema.prisma", "--to-url", url_of(migrated), "--exit-code", url=url)
+    assert (left.code, left.stdout) == (0, "No difference detected.\n")
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("--from-empty",),
+        ("--from-empty", "--from-url", "postgresql://u@h/d", "--to-empty"),
+        ("--from-empty", "--to-schema-datamodel", "missing.prisma"),
+    ],
+)
+def test_diff_needs_two_sides(project: Path, arguments: tuple[str, ...]) -> None:
+    done = diff(*arguments, directory=project)
+    assert done.code == 1
+    assert done.stderr.startswith("Error: ")
+
+
+def test_a_script_runs_as_one_transaction(empty_database: Database, project: Path) -> None:
+    url = url_of(empty_database)
+    failed = prisma(
+        "db", "execute", "--stdin", "--url", url, stdin="CREATE TABLE a (); SELECT 1 / 0", directory=project
+    )
+    assert failed.code == 1
+    assert "Database error code: 22012" in failed.stderr
+    assert rows(empty_database, "SELECT FROM pg_class WHERE relname = 'a'") == []
+    assert prisma("db", "execute", "--stdin", "--url", url, stdin="-- nothing", directory=project).code == 0
+    for arguments in (("--stdin",), ("--url", url), ("--file", "x", "--url", url), ("--stdin", "--file", "x")):
+        assert prisma("db", "execute", *arguments, directory=project).code == 1
+
+
+# --- the rest ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("arguments", [("--version",), ("-v",), ("version",), ("generate", "--schema", "x"), ()])
+def test_commands_that_need_no_database(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    done = prisma(*arguments, directory=tmp_path)
+    assert (done.code, done.stderr) == (0, "")
+    assert done.stdout
+
+
+def test_a_schema_that_is_missing_or_damaged_is_told(tmp_path: Path) -> None:
+    assert "give --schema" in prisma("migrate", "deploy", directory=tmp_path).stderr
+    (tmp_path / "schema.prisma").write_text("model Thing {\n  id Strin @id\n}\n")
+    told = prisma("migrate", "deploy", "--schema", str(tmp_path)).stderr
+    assert told.startswith("Error: P1012\n\n")
+    assert "line 2" in told
+    (tmp_path / "schema.prisma").write_text("")
+    assert "has no datasource" in prisma("migrate", "deploy", directory=tmp_path).stderr
+
+
+# --- LiteLLM's own code -----------------------------------------------------------------------------------------
+
+SETUP = """
+import logging, sys
+logging.basicConfig(level=logging.INFO, stream=sys.stderr)
+from litellm_proxy_extras.utils import ProxyExtrasDBManager
+sys.exit(not ProxyExtrasDBManager.setup_database(use_migrate={migrate}, use_v2_resolver={v2}))
+"""
+
+
+@pytest.fixture(scope="session")
+def on_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the script that an installation makes, for LiteLLM of any release."""
+    folder = tmp_path_factory.mktemp("bin")
+    script = folder / "prisma"
+    script.write_text(
+        f"#!{sys.executable} -I\nfrom litellm_sqlalchemy.prisma_client.command_line import main\nmain()\n"
+    )
+    script.chmod(0o755)
+    return folder
+
+
+def set_up(release: str, url: str, folder: Path, on_path: Path, *, migrate: bool = True, v2: bool = False) -> str:
+    """Have LiteLLM set a database up, with its migrations in a folder of their own."""
+    done = subprocess.run(
+        [interpreter(release), "-c", SETUP.format(migrate=migrate, v2=v2)],
+        env={
+            "PATH": f"{on_path}:{os.environ['PATH']}",
+            "HOME": str(folder),
+            "DATABASE_URL": url,
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+            "LITELLM_MIGRATION_DIR": str(folder / "extras"),
+        },
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    for secret in SECRETS:
+        assert secret not in done.stdout + done.stderr
+    return done.stderr
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_litellm_sets_up_an_empty_database(
+    empty_database: Database, tmp_path: Path, on_path: Path, release: str
+) -> None:
+    told = set_up(release, url_of(empty_database), tmp_path, on_path)
+    assert "WARNING" not in told
+    assert "ERROR" not in told
+    names = sorted(file.parent.name for file in (tmp_path / "extras").glob("migrations/*/migration.sql"))
+    assert [row["migration_name"] for row in rows(empty_database)] == names
+    again = set_up(release, url_of(empty_database), tmp_path, on_path, v2=True)
+    assert "No pending migrations" in again

@@ -5,7 +5,6 @@ Its options, exit codes and what LiteLLM reads of its output are Prisma's
 """
 
 import contextlib
-import importlib.metadata
 import os
 import re
 import signal
@@ -26,7 +25,7 @@ from litellm_sqlalchemy.prisma_client.database_url import DatabaseURL, DatabaseU
 from litellm_sqlalchemy.prisma_client.migrate import MigrateError
 from litellm_sqlalchemy.prisma_client.schema import Call, Schema, SchemaError, parse
 
-if TYPE_CHECKING:  # SQLAlchemy takes a third of a second, and LiteLLM may call `migrate resolve` hundreds of times
+if TYPE_CHECKING:  # SQLAlchemy takes its time, and LiteLLM may call `migrate resolve` hundreds of times
     from litellm_sqlalchemy.prisma_client.difference import Database, Step
 
 PRISMA = "5.17.0"  # whose behaviour it is
@@ -152,6 +151,8 @@ def prisma(context: click.Context, *, wants_version: bool) -> None:
 @prisma.command()
 def version() -> None:
     """Print the version."""
+    import importlib.metadata  # noqa: PLC0415  # as SQLAlchemy, it takes its time
+
     click.echo(f"prisma          : {PRISMA}, as litellm-sqlalchemy does it")
     click.echo(f"Python          : {sys.version.split()[0]}")
     click.echo(f"psycopg2-binary : {importlib.metadata.version('psycopg2-binary')}")

@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 import psycopg2.extensions
 from sqlalchemy import (
     Column,
+    DefaultClause,
     ForeignKeyConstraint,
     Index,
     MetaData,
@@ -209,7 +210,7 @@ def _table(table: Table) -> _Table:
 
 def _column(column: Column[Any]) -> _Column:
     type_ = column.type.compile(DIALECT).removesuffix(" WITHOUT TIME ZONE")
-    default: str | None = getattr(column.server_default, "arg", None) and str(column.server_default.arg)  # type: ignore[union-attr]
+    default = str(column.server_default.arg) if isinstance(column.server_default, DefaultClause) else None
     is_serial = bool(column.identity) or (column.autoincrement is True and column.primary_key)
     if default is not None and default.startswith("nextval("):
         is_serial, default = True, None

@@ -6,6 +6,7 @@ Prisma's codes (https://www.prisma.io/docs/orm/reference/error-reference), by wh
 
 import contextlib
 import hashlib
+import os
 import re
 import socket
 import time
@@ -24,6 +25,7 @@ from litellm_sqlalchemy.prisma_client.database_url import DatabaseURL
 
 Connection = psycopg2.extensions.connection
 LOCK = 72707369  # Prisma's; whoever migrates holds it
+UNLOCKED = "PRISMA_SCHEMA_DISABLE_ADVISORY_LOCK"
 LOCK_TIMEOUT = 10.0  # seconds; Prisma's, LiteLLM waits longer by trying again
 LOCK_INTERVAL = 0.1  # seconds between attempts
 LEDGER = """
@@ -427,7 +429,7 @@ def mark_rolled_back(connection: Connection, url: DatabaseURL, name: str) -> Non
 
 @contextlib.contextmanager
 def lock(connection: Connection, url: DatabaseURL) -> Iterator[None]:
-    """Hold Prisma's lock.
+    """Hold Prisma's lock, unless the environment says that the caller does.
 
     Args:
         connection: By which.
@@ -436,6 +438,9 @@ def lock(connection: Connection, url: DatabaseURL) -> Iterator[None]:
     Raises:
         MigrateError: P1002, another one holds it.
     """
+    if os.environ.get(UNLOCKED, "") not in {"", "0", "false"}:  # newer LiteLLM holds it itself
+        yield
+        return
     # To ask again and again: a statement that waits would be in the way of the other one's CREATE INDEX CONCURRENTLY.
     until = time.monotonic() + LOCK_TIMEOUT
     with connection.cursor() as cursor:
