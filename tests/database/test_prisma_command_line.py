@@ -30,7 +30,7 @@ from tests.fix_postgres import (
     _make_database,
 )
 from tests.fix_server import wait_for
-from tests.gateway.fix_litellm import RELEASES, interpreter
+from tests.gateway.fix_litellm import PINNED, RELEASES, interpreter
 from tests.ports import free_port
 
 EXTRAS = Path(litellm_proxy_extras.__file__).parent
@@ -84,6 +84,10 @@ def prisma(*arguments: str, url: str | None = None, directory: Path = EXTRAS, st
     for secret in SECRETS:
         assert secret not in done.stdout + done.stderr
     return Done(done.returncode, done.stdout, done.stderr)
+
+
+def execute(database: Database, sql: str) -> None:
+    database.cluster.execute(sql, database.name)
 
 
 def rows(database: Database, query: str = LEDGER) -> list[dict[str, Any]]:
@@ -583,7 +587,8 @@ CHANGES = [
     (("rate Float @default(0)",), ("rate Float @default(0.0)",), []),
     (("at DateTime @default(now())",), ("at DateTime @default(now()) @updatedAt",), []),
     (("n Int @default(1)",), ("n BigInt @default(1)",), ["AlterTable"]),
-    (("n Int @default(autoincrement())", "@@unique([n])"), ("n Int", "@@unique([n])"), ["AlterTable"]),
+    (("n Int @default(autoincrement())",), ("n Int",), ["AlterTable"]),
+    (("n Int",), ("n Int @default(autoincrement())",), ["AlterTable", "AlterTable"]),
     (("tags String[] @default([])",), ("tags String[]",), ["AlterTable"]),
     (("a Int", "b Int"), ("a Int", "b Int", "@@index([a, b(sort: Desc)])"), ["CreateIndex"]),
     (("a Int", "@@index([a])"), ("a Int",), ["DropIndex"]),
@@ -787,3 +792,79 @@ def test_litellm_sets_up_an_empty_database(
     assert [row["migration_name"] for row in rows(empty_database)] == names
     again = set_up(release, url_of(empty_database), tmp_path, on_path, v2=True)
     assert "No pending migrations" in again
+
+
+def test_litellm_takes_over_a_database_that_prisma_has_migrated(
+    migrated: Database, tmp_path: Path, on_path: Path
+) -> None:
+    """Its rows are as Prisma's engine writes them; the last two migrations are those of the newer LiteLLM."""
+    execute(migrated, "DROP TABLE _prisma_migrations")
+    execute(migrated, PRISMAS_LEDGER)
+    for at, file in enumerate(MIGRATIONS):
+        execute(
+            migrated,
+            "INSERT INTO _prisma_migrations (id, checksum, finished_at, migration_name, started_at, applied_steps_count) "
+            f"VALUES ('{uuid.uuid4()}', '{hashlib.sha256(file.read_bytes()).hexdigest()}', "
+            f"now() + interval '{at} seconds', '{file.parent.name}', now() + interval '{at} seconds', 1)",
+        )
+    execute(migrated, "ALTER TABLE _prisma_migrations OWNER TO litellm_owner")
+    before = rows(migrated)
+    assert prisma("migrate", "status", url=url_of(migrated)).code == 0
+    assert "No pending migrations" in set_up(PINNED, url_of(migrated), tmp_path, on_path)
+    assert rows(migrated) == before
+    write(tmp_path / "extras", "99991231000000_newer", "SELECT 1")
+    set_up(PINNED, url_of(migrated), tmp_path, on_path)
+    *same, newer = rows(migrated)
+    assert same == before
+    assert newer.keys() == before[0].keys()
+    for name in ("logs", "rolled_back_at", "applied_steps_count"):
+        assert newer[name] == before[0][name]
+
+
+@pytest.mark.parametrize("release", RELEASES)
+def test_litellm_recovers_a_database_without_a_ledger(
+    migrated_template: Database, tmp_path: Path, on_path: Path, release: str
+) -> None:
+    """LiteLLM's first resolver: it writes the database down, applies what is missing, and records all as applied."""
+    database = copy(migrated_template)
+    execute(database, 'DROP TABLE _prisma_migrations; ALTER TABLE "LiteLLM_BudgetTable" DROP COLUMN "max_budget"')
+    told = set_up(release, url_of(database), tmp_path, on_path)
+    assert "All migrations resolved." in told
+    assert "Migration diff applied successfully" in told
+    assert "ERROR" not in told
+    names = {file.parent.name for file in (tmp_path / "extras").glob("migrations/*/migration.sql")}
+    assert {row["migration_name"] for row in rows(database)} == names
+    assert "0_init" in names
+    column = "SELECT FROM pg_attribute WHERE attrelid = '\"LiteLLM_BudgetTable\"'::regclass AND attname = 'max_budget'"
+    assert len(rows(database, column)) == 1
+    assert prisma("migrate", "status", "--schema", str(tmp_path / "extras"), url=url_of(database)).code == 0
+
+
+def test_litellms_second_resolver_records_what_it_has_verified(
+    empty_database: Database, tmp_path: Path, on_path: Path
+) -> None:
+    assert push(empty_database, EXTRAS, "--accept-data-loss").code == 0
+    told = set_up(PINNED, url_of(empty_database), tmp_path, on_path, v2=True)
+    assert f"adopted {len(MIGRATIONS)} packaged migrations as a baseline" in told
+    assert prisma("migrate", "status", url=url_of(empty_database)).code == 0
+
+
+@pytest.mark.parametrize("v2", [False, True])
+def test_litellm_goes_on_after_a_failed_migration(
+    migrated: Database, tmp_path: Path, on_path: Path, *, v2: bool
+) -> None:
+    """The first resolver minds no column that is already there; the second one stops at it."""
+    write(tmp_path / "extras", "99991231000000_newer", 'ALTER TABLE "LiteLLM_BudgetTable" ADD COLUMN "max_budget" INT')
+    url = url_of(migrated)
+    if v2:
+        with pytest.raises(AssertionError, match="Manual intervention required"):
+            set_up(PINNED, url, tmp_path, on_path, v2=True)
+        assert [row["migration_name"] for row in rows(migrated) if row["logs"]] == ["99991231000000_newer"]
+    else:
+        set_up(PINNED, url, tmp_path, on_path)
+        assert prisma("migrate", "status", "--schema", str(tmp_path / "extras"), url=url).code == 0
+
+
+def test_litellm_pushes(empty_database: Database, tmp_path: Path, on_path: Path) -> None:
+    set_up(PINNED, url_of(empty_database), tmp_path, on_path, migrate=False)
+    assert "is already in sync" in push(empty_database, EXTRAS).stdout

@@ -174,9 +174,11 @@ def of_connection(connection: psycopg2.extensions.connection) -> Database:
     Args:
         connection: Where.
     """
-    engine = create_engine("postgresql+psycopg2://", creator=lambda: connection, poolclass=StaticPool)
+    engine = create_engine(
+        "postgresql+psycopg2://", creator=lambda: connection, poolclass=StaticPool, isolation_level="AUTOCOMMIT"
+    )
     metadata = MetaData()
-    with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as found:
+    with engine.connect() as found:
         metadata.reflect(found, only=list(found.scalars(TABLES)), resolve_fks=False)
         enums = {name: tuple(values) for name, values in found.execute(ENUMS)}
     return Database(_tables(metadata), enums)
@@ -211,7 +213,7 @@ def _table(table: Table) -> _Table:
 def _column(column: Column[Any]) -> _Column:
     type_ = column.type.compile(DIALECT).removesuffix(" WITHOUT TIME ZONE")
     default = str(column.server_default.arg) if isinstance(column.server_default, DefaultClause) else None
-    is_serial = bool(column.identity) or (column.autoincrement is True and column.primary_key)
+    is_serial = bool(column.identity) or column.autoincrement is True
     if default is not None and default.startswith("nextval("):
         is_serial, default = True, None
     return _Column(
@@ -352,6 +354,10 @@ def _table_steps(old: _Table, new: _Table) -> Iterator[Step]:
         columns = _list(new.primary_key)
         clauses.append(f"ADD CONSTRAINT {_quoted(new.primary_key_name)} PRIMARY KEY ({columns})")
         losses += [_duplicates(new.name, new.primary_key)] if set(new.primary_key) <= set(old.columns) else []
+    for name, column in new.columns.items():
+        if column.is_serial and name in old.columns and not old.columns[name].is_serial:
+            sequence, owner = _quoted(_sequence(new.name, column)), f"{_quoted(new.name)}.{_quoted(name)}"
+            yield Step("AlterTable", f"CREATE SEQUENCE {sequence} OWNED BY {owner}")
     if clauses:
         joined = ",\n".join(clauses)
         yield Step("AlterTable", f"ALTER TABLE {_quoted(new.name)} {joined}", tuple(losses))
@@ -402,8 +408,8 @@ def _column_clauses(old: _Table, new: _Table) -> Iterator[tuple[str, *tuple[Loss
 def _altered(table: str, old: _Column, new: _Column) -> Iterator[tuple[str, *tuple[Loss, ...]]]:
     name, alter = _quoted(new.name), f"ALTER COLUMN {_quoted(new.name)}"
     is_retyped = old.type != new.type
-    is_redefaulted = old.default_key != new.default_key and not (old.is_serial and new.is_serial)
-    if old.default is not None and (is_retyped or is_redefaulted):
+    is_redefaulted = old.default_key != new.default_key
+    if (old.default is not None and (is_retyped or is_redefaulted)) or (old.is_serial and not new.is_serial):
         yield (f"{alter} DROP DEFAULT",)
     if is_retyped:
         yield (
@@ -414,6 +420,8 @@ def _altered(table: str, old: _Column, new: _Column) -> Iterator[tuple[str, *tup
                 f"non-null values. The data in that column will be cast from `{old.type}` to `{new.type}`.",
             ),
         )
+    if new.is_serial and not old.is_serial:
+        yield (f"{alter} SET DEFAULT nextval({_text(_quoted(_sequence(table, new)))})",)
     if new.default is not None and (is_retyped or is_redefaulted):
         yield (f"{alter} SET DEFAULT {new.default}",)
     if old.nullable and not new.nullable:
@@ -503,6 +511,10 @@ def _drop_foreign_key(table: str, key: _ForeignKey) -> Step:
 
 def _rename_constraint(table: str, old: str, new: str) -> str:
     return f"ALTER TABLE {_quoted(table)} RENAME CONSTRAINT {_quoted(old)} TO {_quoted(new)}"
+
+
+def _sequence(table: str, column: _Column) -> str:
+    return f"{table}_{column.name}_seq"
 
 
 def _quoted(name: str) -> str:
