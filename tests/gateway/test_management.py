@@ -136,7 +136,7 @@ def test_a_key_lives(managed: Managed, name: str) -> None:
     )
     key = made["key"]
     assert managed.chat(key)["choices"]
-    managed.eventually_refused(key, "not allowed to access model", 401, 403, model="embeds")
+    managed.eventually_refused(key, "embeds", 401, 403, model="embeds")
     info = managed.call("GET", f"/key/info?key={key}")["info"]
     assert (info["key_alias"], info["metadata"]["room"], info["max_budget"]) == (name, "12", 9)
     managed.call("POST", "/key/update", {"key": key, "max_budget": 20, "metadata": {"room": "13"}})
