@@ -1,0 +1,39 @@
+"""Our client answers as the genuine one did."""
+
+import fnmatch
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.contract import contract
+from tests.contract.fix_contract import litellm_cluster, url
+
+# Cases, by pattern of `file: name`, that may differ, and why; one that does not differ any more fails.
+DIFFERENCES: dict[str, str] = {}
+
+
+@pytest.fixture(scope="module")
+def database_url() -> Iterator[str]:
+    with litellm_cluster() as server:
+        yield url(server)
+
+
+@pytest.mark.parametrize("name", sorted(contract.cases()))
+def test_same_as_prisma(name: str, database_url: str) -> None:
+    made = contract.cases()[name]
+    expected = contract.goldens(name, made)
+    found = contract.run(Path(sys.executable), {}, made, database_url)
+    different, stale = [], []
+    for one, golden, outcome in zip(made, expected, found, strict=True):
+        label = f"{name}: {one['name']}"
+        outcome.pop("name")
+        lines = contract.differences(golden, outcome)
+        accepted = any(fnmatch.fnmatchcase(label, pattern) for pattern in DIFFERENCES)
+        if lines and not accepted:
+            different.append("\n    ".join([label, *lines[:12]]))
+        if accepted and not lines:
+            stale.append(label)
+    assert not different, f"{len(different)} of {len(made)} differ:\n\n" + "\n\n".join(different)
+    assert not stale, f"no longer different, though DIFFERENCES has them: {stale}"
