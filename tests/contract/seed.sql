@@ -13,7 +13,7 @@ INSERT INTO "LiteLLM_ModelTable" (id, aliases, created_at, created_by, updated_a
     (7, '{"fast": "gpt-4o-mini"}', '2024-01-01 00:00:00', 'admin', '2024-01-01 00:00:00', 'admin'),
     (8, NULL, '2024-01-01 00:00:00', 'admin', '2024-01-01 00:00:00', 'admin');
 INSERT INTO "LiteLLM_TeamTable" (team_id, team_alias, organization_id, object_permission_id, admins, members, members_with_roles, metadata, max_budget, spend, models, tpm_limit, blocked, model_id, created_at, updated_at) VALUES
-    ('team-1', 'Alpha', 'org-1', 'permission-1', '{user-1}', '{user-1,user-2}', '[{"role": "admin", "user_id": "user-1"}]', '{"tags": ["a", "b"], "level": 3}', 100, 0.30000000000000004, '{gpt-4o,claude}', 1000, false, 7, '2024-01-01 00:00:00', '2024-01-01 00:00:00'),
+    ('team-1', 'Alpha', 'org-1', 'permission-1', '{user-1}', '{user-1,user-2}', '[{"role": "admin", "user_id": "user-1"}]', '{"tags": ["a", "b"], "level": 3}', 100, 0.3, '{gpt-4o,claude}', 1000, false, 7, '2024-01-01 00:00:00', '2024-01-01 00:00:00'),
     ('team-2', 'beta', 'org-1', NULL, '{}', '{user-2}', '{}', '{"level": 1, "note": "50% off_x"}', NULL, 5, '{}', NULL, true, NULL, '2024-01-02 00:00:00', '2024-01-02 00:00:00'),
     ('team-3', NULL, NULL, NULL, '{user-3}', '{}', '{}', '{}', 0.5, 0, '{gpt-4o}', 9223372036854775807, false, NULL, '2024-01-03 00:00:00', '2024-01-03 00:00:00'),
     ('team-4', '50%_off', 'org-2', NULL, '{}', '{"with space","with,comma",""}', '{}', '{"level": null}', 1e21, 1.1, '{"*"}', 0, false, 8, '2024-01-03 00:00:00', '2024-01-04 00:00:00');

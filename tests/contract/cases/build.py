@@ -29,10 +29,16 @@ def base64(text: str) -> Any:
     return {"$base64": text}
 
 
-def numbered(prefix: str, steps: list[Step]) -> list[Case]:
-    """Make a case of each step, named by what it calls with."""
-    return [case(f"{prefix}: {_short(step)}", step) for step in steps]
+def each(prefix: str, steps: list[Step]) -> list[Case]:
+    """Make a case of each step, named by what it calls with; the second of one name has a number."""
+    names = [f"{prefix}: {_short(step)}" for step in steps]
+    return [
+        case(f"{name} ({names[:n].count(name) + 1})" if name in names[:n] else name, step)
+        for n, (name, step) in enumerate(zip(names, steps, strict=True))
+    ]
 
 
 def _short(step: Step) -> str:
-    return repr({name: one for name, one in step.items() if name != "call"} or step)[:160]
+    given = ", ".join([*map(repr, step.get("parameters", [])), *(f"{name}={one}" for name, one in step.get("arguments", {}).items())])
+    method = step.get("call", "").removeprefix("litellm_")
+    return (f"{method}({given})" if method else repr(step))[:160]
