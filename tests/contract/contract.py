@@ -53,7 +53,7 @@ def run(python: Path, environment: dict[str, str], made: Iterable[Case], url: st
         )
     if done.returncode:
         raise RuntimeError(f"The runner broke off after {done.stdout.count(chr(10))} cases:\n{done.stderr[-3000:]}")
-    return [json.loads(line) for line in done.stdout.splitlines()]
+    return [json.loads(line) for line in done.stdout.rstrip("\n").split("\n")]
 
 
 def record(name: str, made: list[Case], outcomes: list[Outcome]) -> None:
@@ -74,7 +74,7 @@ def goldens(name: str, made: list[Case]) -> list[Outcome]:
     Raises:
         ValueError: It was asked others.
     """
-    _, *lines = [json.loads(line) for line in (GOLDENS / f"{name}.jsonl").read_text().splitlines()]
+    _, *lines = [json.loads(line) for line in (GOLDENS / f"{name}.jsonl").read_text().rstrip("\n").split("\n")]
     if [{key: value for key, value in line.items() if key != "outcome"} for line in lines] != json.loads(json.dumps(made)):
         raise ValueError(f"goldens/{name}.jsonl is not of these cases: run scripts/record-contract {name}")
     return [line["outcome"] for line in lines]
