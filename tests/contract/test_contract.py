@@ -11,7 +11,11 @@ from tests.contract import contract
 from tests.contract.fix_contract import litellm_cluster, url
 
 # Cases, by pattern of `file: name`, that may differ, and why; one that does not differ any more fails.
-DIFFERENCES: dict[str, str] = {}
+DIFFERENCES = {
+    "reads: page: *take=1.5)": "Node takes 1.5 for 1; Prisma's own binary reads the number as GraphQL does, and refuses",
+    "writes: update: *'max_parallel_requests': 5.5})": "the same",
+    "writes: create: config.create(*u2028*": "the oracle's way from GraphQL to JSON puts spaces for U+2028; ours keeps it",
+}
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy import func
 
 from litellm_sqlalchemy.prisma_client.description import Entity
-from litellm_sqlalchemy.prisma_client.errors import MissingRequiredValueError, invalid
+from litellm_sqlalchemy.prisma_client.errors import invalid, misfit, missing
 from litellm_sqlalchemy.prisma_client.query import Arguments, Compiler, unknown
 from litellm_sqlalchemy.prisma_client.schema import Call, Field, Name, Value
 
@@ -56,7 +56,18 @@ class DataCompiler:
                 if not isinstance(value, Mapping):
                     raise invalid(f"{name} of {entity.model.name} takes connect, create and the like")
                 found.append((one, value))
+        if any(one.relation and one.relation.fields for one, _ in found):
+            self._check_links(entity, data)
         return found
+
+    def _check_links(self, entity: Entity, data: Arguments) -> None:
+        """Refuse data that has a related row for one link and a column for another: Prisma takes either way alone."""
+        for one in entity.model.fields.values():
+            for name in one.relation.fields if one.relation else ():
+                if name in data and one.is_required:
+                    raise missing(f"{entity.model.name}.{one.name}")
+                if name in data:
+                    raise misfit(f"{entity.model.name} has {name} beside related rows: give {one.name} for it as well")
 
     def new(self, entity: Entity, data: Arguments, fixed: Values) -> Values:
         """Make the values of a new row, with the defaults that Prisma's engine fills in.
@@ -87,8 +98,7 @@ class DataCompiler:
             elif one.is_list:
                 values[column] = self._compiler.value(one, None)
             elif one.is_required:
-                text = f"A value is required but not set: {entity.model.name}.{one.name}"
-                raise invalid(text, MissingRequiredValueError)
+                raise missing(f"{entity.model.name}.{one.name}")
             else:
                 values[column] = self._compiler.value(one, None)
         return values
@@ -128,11 +138,17 @@ class DataCompiler:
                 raise unknown(entity, name, "data")
             if one.relation is None:
                 values[cast("str", one.column)] = self._change(entity, one, value)
-        if values:
-            for one in entity.columns:
-                if one.is_updated_at:
-                    values.setdefault(cast("str", one.column), self._compiler.value(one, self._now))
-        return values
+        return {**self.touched(entity), **values} if values else {}
+
+    def touched(self, entity: Entity) -> Values:
+        """Give what each UPDATE sets.
+
+        Args:
+            entity: What is written.
+        """
+        return {
+            cast("str", one.column): self._compiler.value(one, self._now) for one in entity.columns if one.is_updated_at
+        }
 
     def _change(self, entity: Entity, one: Field, value: Value) -> Value:
         if not isinstance(value, Mapping) or one.type == "Json":
@@ -146,7 +162,7 @@ class DataCompiler:
         if one.is_list and operator == "push":
             return func.array_cat(func.coalesce(column, sql_cast([], column.type)), self._compiler.value(one, operand))
         if operator not in NUMBER_OPERATORS or one.type not in NUMBERS or one.is_list:
-            raise unknown(entity, f"{one.name}.{operator}", "data")
+            raise invalid(f"{one.name} of {entity.model.name} is a {one.type}, and has no operation {operator}")
         amount = sql_cast(self._set(entity, one, operand), column.type)
         return {
             "increment": column + amount,
@@ -156,9 +172,10 @@ class DataCompiler:
         }[operator]
 
     def _set(self, entity: Entity, one: Field, value: Value) -> Value:
-        if value is None and one.is_required and not one.is_list:
-            text = f"A value is required but not set: {entity.model.name}.{one.name}"
-            raise invalid(text, MissingRequiredValueError)
+        if value is None and (one.is_required or one.type == "Json"):
+            raise missing(f"{entity.model.name}.{one.name}")
+        if one.is_list and not isinstance(value, list):
+            raise invalid(f"{one.name} of {entity.model.name} is a list, and does not take a {type(value).__name__}")
         return self._compiler.value(one, value)
 
 

@@ -258,6 +258,62 @@ def invalid(message: str, kind: type[DataError] = DataError) -> DataError:
     return data_error("P2009", f"Failed to validate the query: `{message}`", {"query_validation_error": message}, kind)
 
 
+def misfit(message: str) -> DataError:
+    """Make the error of an argument that has no place in a query: a field, an operator, a value of another type.
+
+    Args:
+        message: Which argument, what is wrong, and what would be right.
+    """
+    return invalid(message, FieldNotFoundError)
+
+
+def missing(message: str, code: str = "P2009") -> DataError:
+    """Make the error of a value that must be there and is not, or is NULL.
+
+    Args:
+        message: Which.
+        code: P2009, or P2012 of an argument.
+    """
+    text = f"A value is required but not set: {message}"
+    return data_error(code, text, {"query_validation_error": text}, MissingRequiredValueError)
+
+
+def needs_relation(name: str, models: tuple[str, str]) -> DataError:
+    """Make the error of a row that would no longer refer to what it must refer to.
+
+    Args:
+        name: The relation's.
+        models: Those that it joins.
+    """
+    text = (
+        f"The change you are trying to make would violate the required relation '{name}' between the `{models[0]}` and "
+        f"`{models[1]}` models."
+    )
+    meta = {"relation_name": name, "model_a_name": models[0], "model_b_name": models[1]}
+    return data_error("P2014", text, meta)
+
+
+def not_connected(details: str) -> DataError:
+    """Make the error of rows that are to refer to another and are not there.
+
+    Args:
+        details: How many, and by which relation.
+    """
+    return data_error("P2018", f"The required connected records were not found. {details}", {"details": details})
+
+
+def not_related(name: str, parent: str, child: str) -> DataError:
+    """Make the error of a row that is to be deleted along with another, and does not belong to it.
+
+    Args:
+        name: The relation's.
+        parent: The other one's model.
+        child: The row's.
+    """
+    text = f"The records for relation `{name}` between the `{parent}` and `{child}` models are not connected."
+    return data_error("P2017", text, {"relation_name": name, "parent_name": parent, "child_name": child})
+
+
 def not_found(cause: str) -> DataError:
     """Make the error of a row that is needed and is not there.
 
@@ -369,13 +425,8 @@ def _too_long(_: DatabaseFault) -> DataError:
     return data_error("P2000", text, {"column_name": column})
 
 
-def _out_of_range(fault: DatabaseFault) -> DataError:
-    return data_error("P2020", f"Value out of range for the type. {fault.message}", {"details": fault.message})
-
-
 BY_SQLSTATE: Mapping[str, Callable[[DatabaseFault], DataError]] = {
     "22001": _too_long,
-    "22003": _out_of_range,
     "23502": _null,
     "23503": _foreign_key,
     "23505": _unique,

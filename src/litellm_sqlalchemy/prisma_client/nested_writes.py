@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
-from sqlalchemy import ColumnElement, Table, and_, delete, update
+from sqlalchemy import ColumnElement, Table, and_, delete, not_, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from litellm_sqlalchemy.prisma_client.data import DataCompiler, Values
 from litellm_sqlalchemy.prisma_client.description import Description, Entity
-from litellm_sqlalchemy.prisma_client.errors import not_found
+from litellm_sqlalchemy.prisma_client.errors import needs_relation, not_connected, not_found, not_related
 from litellm_sqlalchemy.prisma_client.query import Arguments, Compiler, unknown
 from litellm_sqlalchemy.prisma_client.reads import Reads
 from litellm_sqlalchemy.prisma_client.rows import Row
@@ -24,7 +24,11 @@ if TYPE_CHECKING:
 
 UPDATE_MISSING = "Record to update not found."
 DELETE_MISSING = "Record to delete does not exist."
-CONNECT_MISSING = "No '{}' record was found for a nested connect on relation '{}'."
+LINK_MISSING = (
+    "No '{}' record(s) (needed to inline the relation on '{}' record(s)) was found for a nested connect on {} "
+    "relation '{}'."
+)
+CONNECT_MISSING = "Expected 1 records to be connected after connect operation on {} relation '{}', found 0."
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,7 +104,7 @@ class NestedWrites:
             if operator == "create":
                 row = await self._writes.create_row(other, operand)
             elif operator == "connect":
-                row = await self._connected(entity, other, operand)
+                row = await self._connected(entity, relation, other, operand)
             elif operator == "connectOrCreate":
                 row = await self._reads.one(other, self._compiler.unique(other, other.table, operand["where"]))
                 row = row or await self._writes.create_row(other, operand["create"])
@@ -108,11 +112,25 @@ class NestedWrites:
                 raise unknown(other, operator, f"data.{relation.name}")
         return {} if row is None else self._references(entity, relation, row)
 
-    async def _connected(self, entity: Entity, other: Entity, where: Arguments) -> Row:
+    async def _connected(self, entity: Entity, relation: Field, other: Entity, where: Arguments) -> Row:
+        """Find the row to refer to; whatever refers to it in its place refers to nothing then."""
         row = await self._reads.one(other, self._compiler.unique(other, other.table, where))
         if row is None:
-            raise not_found(CONNECT_MISSING.format(other.model.name, f"{entity.model.name}To{other.model.name}"))
+            kind, name = _kind(self._inverse(relation)), _name(entity, other)
+            raise not_found(LINK_MISSING.format(other.model.name, entity.model.name, kind, name))
+        if not self._inverse(relation).is_list:
+            links = self._references(entity, relation, row)
+            columns = {entity.model.fields[name].column or name: value for name, value in links.items()}
+            before = and_(*(entity.table.c[name] == value for name, value in columns.items()))
+            if all(not entity.model.fields[name].is_required for name in links):
+                await self._change(entity, dict.fromkeys(columns), before)
+            elif await self._reads.one(entity, before) is not None:
+                raise needs_relation(_name(entity, other), _sorted(entity, other))
         return row
+
+    def _inverse(self, relation: Field) -> Field:
+        assert relation.relation is not None  # noqa: S101 - the caller has looked
+        return self._description.other(relation.relation).model.fields[relation.relation.inverse]
 
     def _references(self, entity: Entity, relation: Field, row: Row | None) -> Values:
         """Give the values of the columns that lead to a row, by field; NULL for none."""
@@ -147,8 +165,7 @@ class NestedWrites:
             if operator in {"create", "connect", "connectOrCreate"}:
                 links |= await self.link(entity, relation, {operator: operand})
             elif operator == "disconnect":
-                if operand is not False:
-                    links |= self._references(entity, relation, None)
+                links |= self._references(entity, relation, None)
             elif operator == "update":
                 _, data = _where_and_data(operand)
                 if await self._writes.update_row(other, condition, data) is None:
@@ -211,14 +228,23 @@ class NestedWrites:
         """Make what finds one of the rows; of a relation to one row, that row."""
         if not isinstance(where, Mapping):
             return place.related
-        return and_(place.related, self._compiler.unique(place.entity, place.table, where))
+        find = self._compiler.unique if place.relation.is_list else self._compiler.where
+        return and_(place.related, find(place.entity, place.table, where))
 
-    async def _change(self, table: Table, values: Values, *conditions: ColumnElement[Any]) -> None:
-        await self._connection.execute(update(table).where(*conditions).values(values))
+    async def _change(self, entity: Entity, values: Values, *conditions: ColumnElement[Any]) -> None:
+        changes = {**self._data.touched(entity), **values}
+        await self._connection.execute(update(entity.table).where(*conditions).values(changes))
+
+    async def _cut(self, place: _Place, *conditions: ColumnElement[Any]) -> None:
+        """Have rows refer to nothing."""
+        if place.can_be_cut:
+            await self._change(place.entity, place.cut, *conditions)
+        elif await self._reads.one(place.entity, and_(*conditions)) is not None:
+            raise needs_relation(_name(place.owner, place.entity), _sorted(place.owner, place.entity))
 
     async def _create(self, place: _Place, data: Arguments) -> None:
-        if not place.relation.is_list and place.can_be_cut:
-            await self._change(place.table, place.cut, place.related)
+        if not place.relation.is_list:
+            await self._cut(place, place.related)
         await self._writes.create_row(place.entity, data, place.links)
 
     async def _create_many(self, place: _Place, operand: Arguments) -> None:
@@ -229,25 +255,29 @@ class NestedWrites:
             await self._connection.execute(statement)
 
     async def _connect(self, place: _Place, where: Arguments) -> None:
-        row = await self._connected(place.owner, place.entity, where)
-        await self._change(place.table, place.columns, self._reads.same(place.entity, row))
+        condition = self._compiler.unique(place.entity, place.table, where)
+        if await self._reads.one(place.entity, condition) is None:
+            raise not_connected(CONNECT_MISSING.format(_kind(place.relation), _name(place.owner, place.entity)))
+        if not place.relation.is_list:
+            await self._cut(place, place.related, not_(condition))
+        await self._change(place.entity, place.columns, condition)
 
     async def _connect_or_create(self, place: _Place, operand: Arguments) -> None:
         condition = self._compiler.unique(place.entity, place.table, operand["where"])
         if await self._reads.one(place.entity, condition) is None:
             await self._create(place, operand["create"])
         else:
-            await self._change(place.table, place.columns, condition)
+            await self._change(place.entity, place.columns, condition)
 
     async def _disconnect(self, place: _Place, where: Value) -> None:
         if where is not False:
-            await self._change(place.table, place.cut, self._found(place, where))
+            await self._cut(place, self._found(place, where))
 
     async def _set(self, place: _Place, wheres: list[Arguments]) -> None:
         kept = [self._compiler.unique(place.entity, place.table, where) for where in wheres]
-        await self._change(place.table, place.cut, place.related, *(~condition for condition in kept))
+        await self._cut(place, place.related, *(not_(condition) for condition in kept))
         for condition in kept:
-            await self._change(place.table, place.columns, condition)
+            await self._change(place.entity, place.columns, condition)
 
     async def _update(self, place: _Place, operand: Arguments) -> None:
         where, data = _where_and_data(operand)
@@ -264,12 +294,14 @@ class NestedWrites:
             return
         deleted = await self._connection.execute(delete(place.table).where(self._found(place, where)))
         if deleted.rowcount == 0:
-            raise not_found(DELETE_MISSING)
+            if not place.relation.is_list:
+                raise not_found(DELETE_MISSING)
+            raise not_related(_name(place.owner, place.entity), place.owner.model.name, place.entity.model.name)
 
     async def _update_many(self, place: _Place, operand: Arguments) -> None:
         condition = self._compiler.where(place.entity, place.table, operand.get("where"))
         if values := self._data.changes(place.entity, operand["data"]):
-            await self._change(place.table, values, place.related, condition)
+            await self._change(place.entity, values, place.related, condition)
 
     async def _delete_many(self, place: _Place, where: Arguments) -> None:
         condition = self._compiler.where(place.entity, place.table, where)
@@ -309,3 +341,17 @@ def _where_and_data(operand: Arguments) -> tuple[Value, Arguments]:
     if operand.keys() <= {"where", "data"} and "data" in operand:
         return operand.get("where"), operand["data"]
     return None, operand
+
+
+def _kind(relation: Field) -> str:
+    return "one-to-many" if relation.is_list else "one-to-one"
+
+
+def _sorted(one: Entity, other: Entity) -> tuple[str, str]:
+    first, second = sorted((one.model.name, other.model.name))
+    return first, second
+
+
+def _name(one: Entity, other: Entity) -> str:
+    """Name a relation as Prisma does if the schema does not."""
+    return "To".join(_sorted(one, other))

@@ -29,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from litellm_sqlalchemy.prisma_client.description import Description, Entity
-from litellm_sqlalchemy.prisma_client.errors import DataError, FieldNotFoundError, invalid
+from litellm_sqlalchemy.prisma_client.errors import DataError, data_error, invalid, misfit, missing
 from litellm_sqlalchemy.prisma_client.schema import Field, Value
 from litellm_sqlalchemy.prisma_client.values import element, to_database
 
@@ -90,7 +90,7 @@ class Compiler:
 
     def _element(self, field: Field, value: Value) -> Value:
         if value is None:
-            raise invalid(f"field {field.name} is compared with NULL, which only `equals` and `not` take")
+            raise missing(f"{field.name} is compared with NULL, which only `equals` and `not` take")
         return element(field, value, self._enums)
 
     def _elements(self, field: Field, values: Value) -> list[Value]:
@@ -98,26 +98,31 @@ class Compiler:
 
     # --- where ----------------------------------------------------------------------------------------------------
 
-    def where(self, entity: Entity, source: FromClause, where: Arguments | None) -> Condition:
+    def where(
+        self, entity: Entity, source: FromClause, where: Arguments | None, *, inverted: bool = False
+    ) -> Condition:
         """Compile a filter.
 
         Args:
             entity: What is filtered.
             source: Its table, or an alias of it.
             where: The filter; None finds all.
+            inverted: Whether an odd number of NOTs is around it.
 
         Raises:
             FieldNotFoundError: It names what is not there.
             DataError: A value is of the wrong type.
         """
-        return _all(list(self._conditions(entity, source, where or {})))
+        return _all(list(self._conditions(entity, source, where or {}, inverted=inverted)))
 
-    def _conditions(self, entity: Entity, source: FromClause, where: Arguments) -> Iterable[Condition]:
+    def _conditions(
+        self, entity: Entity, source: FromClause, where: Arguments, *, inverted: bool
+    ) -> Iterable[Condition]:
         if not isinstance(where, Mapping):
             raise invalid(f"a filter of {entity.model.name} must be an object, not {type(where).__name__}")
         for name, value in where.items():
             if name in GROUPS:
-                yield self._group(entity, source, name, value)
+                yield self._group(entity, source, name, value, inverted=inverted)
                 continue
             field = entity.model.fields.get(name)
             if field is None:
@@ -126,19 +131,25 @@ class Compiler:
                 yield self._relation(entity, source, field, value)
             elif field.is_list:
                 yield self._list(field, entity.column(field, source), value)
+            elif field.type == "Json":
+                yield self._json(field, entity.column(field, source), value, inverted=inverted)
             else:
                 yield self._scalar(field, entity.column(field, source), value)
 
-    def _group(self, entity: Entity, source: FromClause, name: str, value: Value) -> Condition:
+    def _group(self, entity: Entity, source: FromClause, name: str, value: Value, *, inverted: bool) -> Condition:
         members = value if isinstance(value, list) else [value]
         if any(not isinstance(member, Mapping) for member in members):
             raise invalid(f"{name} of {entity.model.name} takes filters")
         # A group without anything in it is dropped within a group; on its own, OR finds nothing.
-        found = [self.where(entity, source, member) for member in members if not _is_empty_group(member)]
+        found = [
+            self.where(entity, source, member, inverted=inverted is not (name == "NOT"))
+            for member in members
+            if not _is_empty_group(member)
+        ]
         if name == "AND":
             return _all(found)
         if name == "OR":
-            return or_(*found) if found else false() if not members else true()
+            return or_(*found) if found else false()
         return _all([not_(condition) for condition in found])
 
     def _relation(self, entity: Entity, source: FromClause, field: Field, value: Value) -> Condition:
@@ -154,18 +165,17 @@ class Compiler:
         )
         if field.is_list:
             return _all(list(self._to_many(other, alias, joined, field, value)))
+        if value == {}:
+            return true()
         if not (isinstance(value, Mapping) and value.keys() & {"is", "isNot"}):
             value = {"is": value}
         if strange := value.keys() - {"is", "isNot"}:
             raise unknown(other, min(strange), "where")
-        return _all(
-            [
-                self._to_one(other, alias, joined, inner)
-                if name == "is"
-                else not_(self._to_one(other, alias, joined, inner))
-                for name, inner in value.items()
-            ]
-        )
+        conditions = []
+        for name, inner in value.items():
+            found = self._to_one(other, alias, joined, inner)
+            conditions.append(found if name == "is" else not_(found))
+        return _all(conditions)
 
     def _to_one(self, other: Entity, alias: FromClause, joined: Condition, where: Value) -> Condition:
         there = exists().where(joined)
@@ -192,26 +202,6 @@ class Compiler:
 
     # --- where: a column ------------------------------------------------------------------------------------------
 
-    def _scalar(self, field: Field, column: ColumnElement[Any], value: Value) -> Condition:
-        if not isinstance(value, Mapping):
-            return self._equals(field, column, value)
-        if field.type == "Json":
-            return self._json(field, column, value)
-        insensitive = value.get("mode") == "insensitive"
-        conditions = []
-        for name, operand in value.items():
-            if name == "mode":
-                continue
-            if name == "not":
-                inner = self._scalar(field, column, operand)
-                if operand is not None and not isinstance(operand, Mapping):
-                    conditions.append(column != self._element(field, operand))
-                else:
-                    conditions.append(not_(inner))
-                continue
-            conditions.append(self._operator(field, column, name, operand, insensitive=insensitive))
-        return _all(conditions)
-
     def scalar(self, field: Field, kind: str, column: ColumnElement[Any], value: Value) -> Condition:
         """Compile a filter of a column, or of what is computed of it.
 
@@ -223,10 +213,34 @@ class Compiler:
         """
         return self._scalar(replace(field, type=kind, is_list=False, is_required=False), column, value)
 
+    def _scalar(
+        self,
+        field: Field,
+        column: ColumnElement[Any],
+        value: Value,
+        *,
+        insensitive: bool = False,
+        negated: bool = False,
+    ) -> Condition:
+        """Compile a filter; negated: each of its operators is, and a `not` in there is no other than one alone."""
+        if not isinstance(value, Mapping):
+            value = {"equals": value}
+        insensitive = value.get("mode", "insensitive" if insensitive else None) == "insensitive"
+        conditions = []
+        for name, operand in value.items():
+            if name == "mode":
+                continue
+            if name == "not":
+                conditions.append(self._scalar(field, column, operand, insensitive=insensitive, negated=True))
+                continue
+            condition = self._operator(field, column, name, operand, insensitive=insensitive)
+            conditions.append(not_(condition) if negated else condition)
+        return _all(conditions)
+
     def _equals(self, field: Field, column: ColumnElement[Any], value: Value) -> Condition:
         if value is None:
             if field.is_required:
-                raise invalid(f"field {field.name} is never NULL: it can't be compared with it")
+                raise missing(f"{field.name} is never NULL, and can't be compared with it")
             return column.is_(None)
         condition: Condition = column == self._element(field, value)
         return condition
@@ -240,7 +254,7 @@ class Compiler:
             return self._equals(field, column, operand)
         if name in {"in", "notIn"}:
             return self._membership(field, column, name, operand, insensitive=insensitive)
-        if name in _COMPARISONS and field.type not in {"Boolean", "Json", "Bytes"}:
+        if name in _COMPARISONS and field.type not in {"Boolean", "Bytes"}:
             bound: Any = literal(self._element(field, operand), column.type)
             if insensitive:
                 return _COMPARISONS[name](func.lower(column), func.lower(bound))
@@ -248,20 +262,14 @@ class Compiler:
         if name in _PATTERNS and field.type == "String":
             pattern = _PATTERNS[name].format(self._element(field, operand))
             return column.ilike(pattern) if insensitive else column.like(pattern)
-        raise FieldNotFoundError(
-            invalid(f"field {field.name} is of type {field.type}, which has no filter `{name}`").data
-        )
+        raise misfit(f"field {field.name} is of type {field.type}, which has no filter `{name}`")
 
     def _membership(
         self, field: Field, column: ColumnElement[Any], name: str, operand: Value, *, insensitive: bool
     ) -> Condition:
         if operand is None:  # of a field that may be NULL
             return column.is_(None) if name == "in" else column.is_not(None)
-        values = (
-            self._elements(field, [value for value in operand if value is not None])
-            if isinstance(operand, list)
-            else self._elements(field, operand)
-        )
+        values = self._elements(field, operand)
         given = literal(values, ARRAY(column.type))
         if insensitive:
             lowered = func.lower(column)
@@ -270,66 +278,73 @@ class Compiler:
         return column == any_(given) if name == "in" else column != all_(given)
 
     def _list(self, field: Field, column: ColumnElement[Any], value: Value) -> Condition:
-        kind = column.type
+        if value is None:
+            raise missing(f"{field.name} is a list, which is never NULL", "P2012")
+        if not isinstance(value, Mapping) or len(value) != 1:
+            raise misfit(f"field {field.name} is a list, whose filter has one of {', '.join(sorted(LIST_OPERATORS))}")
+        ((name, operand),) = value.items()
+        if name not in LIST_OPERATORS:
+            raise misfit(f"field {field.name} is a list, which has no filter `{name}`")
+        if name == "isEmpty":
+            empty = literal([], column.type)
+            return column == empty if operand else column != empty
+        if operand is None:
+            return false() if name == "has" else column.is_(None)
+        values = literal(self._elements(field, operand), column.type)
+        if name == "equals":
+            return column == values
+        return column.op("&&" if name == "hasSome" else "@>", is_comparison=True)(values)
+
+    def _json(self, field: Field, column: ColumnElement[Any], value: Value, *, inverted: bool) -> Condition:
+        if value is None:
+            raise missing(f"{field.name} can't be compared with NULL: give Json(None), which is JSON's own")
         if not isinstance(value, Mapping):
-            value = {"equals": value}
+            raise misfit(f"the filter of {field.name}, a Json, must be an object such as {{'equals': Json(…)}}")
+        path = value.get("path")
+        if path is not None and not isinstance(path, list):
+            raise misfit(f"path of {field.name} must be a list of texts")
+        if value.keys() == {"path"}:
+            raise data_error("P2019", f"Input error. A filter of {field.name} by path needs what is there", None)
+        target: ColumnElement[Any] = column
+        text: ColumnElement[Any] = cast(column, Text())  # with its quotes
+        if path is not None:
+            steps = cast(literal([str(part) for part in path], ARRAY(Text())), ARRAY(Text()))
+            target = column.op("#>", return_type=JSONB())(steps)
+            text = column.op("#>>", return_type=Text())(steps)
         conditions: list[Condition] = []
         for name, operand in value.items():
-            if name not in LIST_OPERATORS:
-                raise FieldNotFoundError(invalid(f"field {field.name} is a list, which has no filter `{name}`").data)
-            if name == "isEmpty":
-                empty = literal([], kind)
-                conditions.append(column == empty if operand else column != empty)
-            elif operand is None:
-                conditions.append(column.is_(None))
-            else:
-                values = literal(self._elements(field, operand), kind)
-                conditions.append(
-                    column == values
-                    if name == "equals"
-                    else column.op("&&")(values)
-                    if name == "hasSome"
-                    else column.op("@>")(values)
-                )
+            if name in {"equals", "not"}:
+                if operand is None:
+                    raise missing(f"{field.name} can't be compared with NULL: give Json(None), which is JSON's own")
+                bound = literal(self._json_value(field, operand), JSONB())
+                conditions.append(target == bound if name == "equals" else target != bound)
+            elif name not in {"path", "mode"}:
+                condition, kind = self._json_operator(field, target, text, name, operand)
+                # Prisma does not negate what it says of the kind of value.
+                of_kind = func.jsonb_typeof(target) == kind
+                conditions.append(or_(condition, not_(of_kind)) if inverted else and_(condition, of_kind))
         return _all(conditions)
 
-    def _json(self, field: Field, column: ColumnElement[Any], value: Arguments) -> Condition:
-        path = value.get("path")
-        target: ColumnElement[Any] = column
-        if path is not None:
-            if not isinstance(path, list):
-                raise invalid(f"path of field {field.name} must be a list of texts")
-            target = column.op("#>", return_type=JSONB())(
-                cast(literal([str(part) for part in path], ARRAY(Text())), ARRAY(Text()))
-            )
-        conditions: list[Condition] = []
-        for name, operand in value.items():
-            if name in {"path", "mode"}:
-                continue
-            conditions.append(self._json_operator(field, target, name, operand, has_path=path is not None))
-        return _all(conditions)
+    def _json_value(self, field: Field, value: Value) -> Value:
+        try:
+            return self._element(field, value)
+        except DataError:
+            raise misfit(f"{field.name} is of type Json, and does not take a {type(value).__name__}") from None
 
     def _json_operator(
-        self, field: Field, target: ColumnElement[Any], name: str, operand: Value, *, has_path: bool
-    ) -> Condition:
-        if name in {"equals", "not"} and operand is None:
-            return target.is_(None) if name == "equals" else target.is_not(None)
-        bound = literal(self._element(field, operand) if name not in _JSON_TEXTS else operand, JSONB())
-        text = target.op("#>>", return_type=Text())(cast(literal([], ARRAY(Text())), ARRAY(Text())))
-        if name == "equals":
-            return target == bound
-        if name == "not":
-            return target != bound
+        self, field: Field, target: ColumnElement[Any], text: ColumnElement[Any], name: str, operand: Value
+    ) -> tuple[Condition, Any]:
+        """Compile an operator that minds the kind of value; give that kind as well."""
         if name in _JSON_TEXTS:
-            return and_(text.like(_JSON_TEXTS[name].format(operand)), func.jsonb_typeof(target) == "string")
+            return text.like(_JSON_TEXTS[name].format(operand)), "string"
+        bound: Any = literal(self._json_value(field, operand), JSONB())
         if name == "array_contains":
-            return and_(target.op("@>")(bound), func.jsonb_typeof(target) == "array")
+            return target.op("@>", is_comparison=True)(bound), "array"
         if name in {"array_starts_with", "array_ends_with"}:
-            at = 0 if name == "array_starts_with" else -1
-            return and_(target[at] == bound, func.jsonb_typeof(target) == "array")
+            return target.op("->", return_type=JSONB())(0 if name == "array_starts_with" else -1) == bound, "array"
         if name in _COMPARISONS:
-            return and_(_COMPARISONS[name](target, bound), func.jsonb_typeof(target) == func.jsonb_typeof(bound))
-        raise FieldNotFoundError(invalid(f"field {field.name} is of type Json, which has no filter `{name}`").data)
+            return _COMPARISONS[name](target, bound), func.jsonb_typeof(bound)
+        raise misfit(f"field {field.name} is of type Json, which has no filter `{name}`")
 
     # --- where: one row -------------------------------------------------------------------------------------------
 
@@ -342,13 +357,10 @@ class Compiler:
             where: A unique field, or several under their joined name; others beside it only narrow it down.
 
         Raises:
-            DataError: Nothing in it is unique.
+            FieldNotFoundError: Nothing in it is unique.
+            MissingRequiredValueError: A value in it is missing or NULL.
         """
-        expanded = self.expanded(entity, where)
-        if not any(set(unique.fields) <= expanded.keys() for unique in entity.uniques.values()):
-            names = ", ".join(entity.uniques)
-            raise invalid(f"`where` of one {entity.model.name} needs one of {names}")
-        return self.where(entity, source, expanded)
+        return self.where(entity, source, self.expanded(entity, where))
 
     def expanded(self, entity: Entity, where: Arguments) -> dict[str, Value]:
         """Write out joined names: {"a_b": {"a": 1, "b": 2}} is {"a": 1, "b": 2}.
@@ -356,16 +368,28 @@ class Compiler:
         Args:
             entity: What is looked for.
             where: What names one row.
+
+        Raises:
+            FieldNotFoundError: Nothing in it is unique.
+            MissingRequiredValueError: A value in it is missing or NULL.
         """
+        if not isinstance(where, Mapping) or not where.keys() & entity.uniques.keys():
+            raise misfit(f"`where` of one {entity.model.name} needs one of {', '.join(entity.uniques)}")
         found: dict[str, Value] = {}
         for name, value in where.items():
             unique = entity.uniques.get(name)
-            if unique is None or len(unique.fields) == 1:
+            if unique is None:
                 found[name] = value
                 continue
-            if not isinstance(value, Mapping) or value.keys() != set(unique.fields):
-                raise invalid(f"{name} of {entity.model.name} needs {', '.join(unique.fields)}")
-            found.update(value)
+            members = value if len(unique.fields) > 1 else {name: value}
+            if not isinstance(members, Mapping) or isinstance(value, Mapping) is not (len(unique.fields) > 1):
+                raise misfit(f"{name} of {entity.model.name} needs {', '.join(unique.fields)}")
+            if strange := members.keys() - set(unique.fields):
+                raise unknown(entity, f"{name}.{min(strange)}", "where")
+            for member in unique.fields:
+                if members.get(member) is None:
+                    raise missing(f"{name}.{member} of {entity.model.name}", "P2012")
+                found[member] = members[member]
         return found
 
     # --- order ----------------------------------------------------------------------------------------------------
@@ -387,10 +411,8 @@ class Compiler:
         """
         found: list[ColumnElement[Any]] = []
         for member in order if isinstance(order, list) else [order] if order else []:
-            if not isinstance(member, Mapping):
-                raise invalid(f"the order of {entity.model.name} must be an object or a list of them")
-            if len(member) > 1:
-                raise invalid(f"an order of {entity.model.name} has more than one field: give a list")
+            if not isinstance(member, Mapping) or len(member) > 1:
+                raise misfit(f"the order of {entity.model.name} must be an object with one field, or a list of them")
             for name, direction in member.items():
                 found.append(self._direction(entity, source, name, direction, backwards=backwards))
         return found
@@ -398,12 +420,12 @@ class Compiler:
     def _direction(
         self, entity: Entity, source: FromClause, name: str, direction: Value, *, backwards: bool
     ) -> ColumnElement[Any]:
-        column, direction = self._sorted(entity, source, name, direction)
+        column, direction, is_required = self._sorted(entity, source, name, direction)
         nulls = None
-        if isinstance(direction, Mapping):
+        if isinstance(direction, Mapping) and not is_required:
             nulls, direction = direction.get("nulls"), direction.get("sort")
-        if direction not in {"asc", "desc"}:
-            raise invalid(f"the order of {entity.model.name} by {name} must be asc or desc")
+        if direction not in ("asc", "desc"):
+            raise misfit(f"the order of {entity.model.name} by {name} must be asc or desc")
         descending = (direction == "desc") is not backwards
         ordered = column.desc() if descending else column.asc()
         if nulls is None:
@@ -412,13 +434,18 @@ class Compiler:
 
     def _sorted(
         self, entity: Entity, source: FromClause, name: str, direction: Value
-    ) -> tuple[ColumnElement[Any], Value]:
-        """Give what is sorted by: a column, one of a related row, or the number of related rows."""
+    ) -> tuple[ColumnElement[Any], Value, bool]:
+        """Give what is sorted by: a column, one of a related row, or the number of related rows.
+
+        Also the direction, and whether it always has a value.
+        """
         field = entity.model.fields.get(name)
         if field is None:
             raise unknown(entity, name, "order")
         if field.relation is None:
-            return entity.column(field, source), direction
+            if field.type == "Json":
+                raise misfit(f"{entity.model.name} can't be sorted by {name}, a Json")
+            return entity.column(field, source), direction, field.is_required
         other = self._description.other(field.relation)
         alias = other.table.alias()
         joined = [
@@ -426,14 +453,14 @@ class Compiler:
             for mine, theirs in self._description.joined(entity, field)
         ]
         if not isinstance(direction, Mapping) or len(direction) != 1:
-            raise invalid(f"the order of {entity.model.name} by {name} needs one of its fields")
+            raise misfit(f"the order of {entity.model.name} by {name} needs one of its fields")
         ((inner, inner_direction),) = direction.items()
         if field.is_list:
             if inner != "_count":
                 raise unknown(other, inner, f"order.{name}")
-            return select(func.count()).select_from(alias).where(*joined).scalar_subquery(), inner_direction
-        column, inner_direction = self._sorted(other, alias, inner, inner_direction)
-        return select(column).where(*joined).scalar_subquery(), inner_direction
+            return select(func.count()).select_from(alias).where(*joined).scalar_subquery(), inner_direction, True
+        column, inner_direction, is_required = self._sorted(other, alias, inner, inner_direction)
+        return select(column).where(*joined).scalar_subquery(), inner_direction, is_required
 
     # --- cursor ---------------------------------------------------------------------------------------------------
 
@@ -455,9 +482,12 @@ class Compiler:
         for field, descending in order:
             mine = entity.column(field, source)
             its = select(entity.column(field, alias)).where(at).scalar_subquery()
-            further = mine < its if descending else mine > its
+            if descending:  # NULL comes first
+                further = or_(mine < its, and_(its.is_(None), mine.is_not(None)))
+            else:
+                further = or_(mine > its, and_(its.is_not(None), mine.is_(None)))
             found.append(and_(*before, further))
-            before.append(mine == its)
+            before.append(mine.is_not_distinct_from(its))
         found.append(and_(*before))
         return and_(exists().where(at), or_(*found))
 
@@ -471,7 +501,7 @@ def unknown(entity: Entity, name: str, where: str) -> DataError:
         where: The argument.
     """
     known = ", ".join(entity.model.fields)
-    return FieldNotFoundError(invalid(f"{entity.model.name} has no field {name} ({where}); it has {known}").data)
+    return misfit(f"{entity.model.name} has no field {name} ({where}); it has {known}")
 
 
 def column_field(entity: Entity, name: str, where: str) -> Field:

@@ -10,7 +10,7 @@ from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from litellm_sqlalchemy.prisma_client.description import Description, Entity
-from litellm_sqlalchemy.prisma_client.errors import UnknownRelationalFieldError, invalid, not_found
+from litellm_sqlalchemy.prisma_client.errors import UnknownRelationalFieldError, data_error, misfit, not_found
 from litellm_sqlalchemy.prisma_client.grouping import Grouping
 from litellm_sqlalchemy.prisma_client.query import Arguments, Compiler, column_field, unknown
 from litellm_sqlalchemy.prisma_client.rows import Row
@@ -18,6 +18,7 @@ from litellm_sqlalchemy.prisma_client.schema import Field, Value
 from litellm_sqlalchemy.prisma_client.values import plain
 
 ROWS_AT_ONCE = 1_000  # of one result, made between two looks at the event loop
+INCLUDE_ARGUMENTS = frozenset({"where", "orderBy", "take", "skip", "cursor", "distinct", "include"})
 FOUND_NONE = "Expected a record, found none."
 
 
@@ -73,16 +74,13 @@ class Reads:
 
     async def find_many(self, entity: Entity, arguments: Arguments) -> list[Row]:
         """Find rows."""
-        distinct = arguments.get("distinct")
-        backwards = (arguments.get("take") or 0) < 0
-        statement = self._selection(entity, arguments, paged=not distinct)
+        distinct, take = arguments.get("distinct"), arguments.get("take")
+        statement = self._selection(entity, arguments, paged=distinct is None)
         rows = await self.rows(entity, statement)
-        if backwards and not distinct:
+        if distinct is None and (take or 0) < 0:
             rows.reverse()
-        if distinct:
-            if backwards:
-                rows.reverse()
-            rows = _page(_distinct(entity, rows, distinct), arguments.get("skip"), arguments.get("take"))
+        if distinct is not None:
+            rows = _page(_distinct(entity, rows, distinct), arguments.get("skip"), take)
         await self.include(entity, rows, arguments.get("include"))
         return rows
 
@@ -90,8 +88,11 @@ class Reads:
         """Make the SELECT of what arguments ask for; not paged: all, for whoever pages in memory."""
         table = entity.table
         take, skip, cursor = arguments.get("take"), arguments.get("skip"), arguments.get("cursor")
+        for name in ("take", "skip"):
+            if not isinstance(arguments.get(name), int | None):
+                raise misfit(f"{name} must be a whole number")
         if skip is not None and skip < 0:
-            raise invalid(f"skip must not be negative, and is {skip}")
+            raise data_error(None, f"Invalid value for skip argument: Value can only be positive, found: {skip}")
         backwards = (take or 0) < 0
         order = arguments.get("orderBy")
         if not order and (take is not None or skip or cursor):
@@ -141,7 +142,7 @@ class Reads:
                 target = group if len(name) == 1 else group.setdefault(name[0], {})
                 target[name[-1]] = plain(value, "group")
             groups.append(group)
-        return groups
+        return groups[::-1] if (arguments.get("take") or 0) < 0 else groups
 
     async def include(self, entity: Entity, rows: Sequence[Row], include: Arguments | None) -> None:
         """Load what rows lead to.
@@ -162,7 +163,10 @@ class Reads:
                 continue
             if wanted is not True and not isinstance(wanted, Mapping):
                 raise TypeError(f"Expected `bool` or `dict` include value but got {type(wanted)} instead.")
-            await self._load(entity, rows, one, {} if wanted is True else wanted)
+            arguments = {} if wanted is True else wanted
+            if strange := arguments.keys() - INCLUDE_ARGUMENTS:
+                raise unknown(entity, f"{name}.{min(strange)}", "include")
+            await self._load(entity, rows, one, arguments)
 
     async def _load(self, entity: Entity, rows: Sequence[Row], relation: Field, arguments: Arguments) -> None:
         assert relation.relation is not None  # noqa: S101 - the caller has looked
@@ -179,9 +183,7 @@ class Reads:
         kept: list[Row] = []
         for row in rows:
             found = by_key.get(tuple(getattr(row, mine.name) for mine, _ in joined), [])
-            if (arguments.get("take") or 0) < 0:
-                found.reverse()
-            if distinct := arguments.get("distinct"):
+            if (distinct := arguments.get("distinct")) is not None:
                 found = _distinct(other, found, distinct)
             found = _page(found, arguments.get("skip"), arguments.get("take"))
             kept += found

@@ -9,13 +9,14 @@ import binascii
 import datetime as dt
 import decimal
 import json
+import math
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from sqlalchemy import JSON
 
-from litellm_sqlalchemy.prisma_client.errors import invalid
+from litellm_sqlalchemy.prisma_client.errors import data_error, invalid
 from litellm_sqlalchemy.prisma_client.fields import Base64, Json
 from litellm_sqlalchemy.prisma_client.schema import SCALARS, Field, Value
 
@@ -140,8 +141,9 @@ def _boolean(value: Value) -> bool | None:
 
 
 def _int(value: Value) -> int | None:
-    number = _bigint(value) if not isinstance(value, str) else None
-    return number if number is not None and abs(number) <= LARGEST_INT else None
+    if isinstance(value, bool | str):
+        return None
+    return _fitting(int(value), LARGEST_INT, "an INT4") if value == int(value) else None
 
 
 def _bigint(value: Value) -> int | None:
@@ -149,11 +151,19 @@ def _bigint(value: Value) -> int | None:
         value = int(value) if INTEGER.fullmatch(value) else None
     if isinstance(value, bool) or not isinstance(value, int):
         return None
-    return value if abs(value) <= LARGEST_BIGINT else None
+    return _fitting(value, LARGEST_BIGINT, "an INT8")
+
+
+def _fitting(value: int, largest: int, kind: str) -> int:
+    if not -largest - 1 <= value <= largest:
+        raise data_error(None, f"Unable to fit integer value '{value}' into {kind} (64-bit or 32-bit signed integer).")
+    return value
 
 
 def _float(value: Value) -> float | None:
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else None
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    return float(value) if math.isfinite(value) else None
 
 
 def _decimal(value: Value) -> decimal.Decimal | None:

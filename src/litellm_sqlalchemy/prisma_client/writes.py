@@ -2,13 +2,13 @@
 
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, delete, insert, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from litellm_sqlalchemy.prisma_client.data import DataCompiler, Values
 from litellm_sqlalchemy.prisma_client.description import Description, Entity
-from litellm_sqlalchemy.prisma_client.errors import invalid, not_found
+from litellm_sqlalchemy.prisma_client.errors import misfit, missing, not_found
 from litellm_sqlalchemy.prisma_client.nested_writes import DELETE_MISSING, UPDATE_MISSING, NestedWrites, owns
 from litellm_sqlalchemy.prisma_client.query import Arguments, Compiler, unknown
 from litellm_sqlalchemy.prisma_client.reads import Reads
@@ -63,7 +63,7 @@ class Writes:
         groups: dict[frozenset[str], list[Values]] = {}
         for one in data if isinstance(data, list) else [data]:
             if self._data.nested(entity, one):
-                raise invalid(f"create_many of {entity.model.name} takes no relations")
+                raise misfit(f"create_many of {entity.model.name} takes no relations")
             row = self._data.new(entity, one, {})
             groups.setdefault(frozenset(row), []).append(row)
         created = 0
@@ -107,7 +107,8 @@ class Writes:
             for relation, wanted in nested:
                 if owns(relation):
                     links = await self._nested.relink(entity, before, relation, wanted)
-                    values |= {cast("str", entity.model.fields[name].column): value for name, value in links.items()}
+                    changes = {cast("str", entity.model.fields[name].column): value for name, value in links.items()}
+                    values |= self._data.touched(entity) | changes if changes else {}
         if values:
             statement = update(entity.table).where(condition).values(values).returning(*entity.selected())
             changed = (await self._connection.execute(statement)).first()
@@ -127,13 +128,15 @@ class Writes:
             raise unknown(entity, nested[0][0].name, "data")
         values = self._data.changes(entity, arguments["data"])
         if not values:
-            counted = select(func.count()).select_from(entity.table).where(condition)
-            return (await self._connection.execute(counted)).scalar_one()
+            return 0
         return (await self._connection.execute(update(entity.table).where(condition).values(values))).rowcount
 
     async def upsert(self, entity: Entity, arguments: Arguments) -> Row:
         """Change the row that is named, or create it."""
         where, create, change = arguments["where"], arguments["create"], arguments["update"]
+        for name, value in (("create", create), ("update", change)):
+            if value is None:
+                raise missing(f"{name} of upsert of {entity.model.name}", "P2012")
         if (columns := self._conflict(entity, where, create, change)) is not None:
             row = await self._upsert_at_once(entity, columns, create, change)
         else:
