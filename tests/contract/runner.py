@@ -2,7 +2,7 @@
 
 usage: runner.py CASES.jsonl URL   one outcome a line to standard output. Needs psycopg2 beside `prisma`.
 
-A case is {"name": …, "sql": …, "steps": […]}; its steps are
+A case is {"name": …, "sql": …, "steps": […], "undo": sql}; its steps are
 
     {"call": "litellm_usertable.find_many", "arguments": {…}}       a method of a model, or of the client
     {"call": "query_raw", "parameters": ["SELECT $1", 1]}           one with positional arguments
@@ -295,6 +295,8 @@ async def run_case(client: Any, tables: Tables, case: dict[str, Any]) -> dict[st
     outcome: dict[str, Any] = {"steps": [await run_step(client, step) for step in case["steps"]]}
     if writes(case["steps"]):
         outcome["changes"] = tables.changes()
+    if case.get("undo"):
+        tables.execute(case["undo"])
     return outcome
 
 

@@ -6,8 +6,9 @@ Step = dict[str, Any]
 Case = dict[str, Any]
 
 
-def case(name: str, *steps: Step, sql: str | None = None) -> Case:
-    return {"name": name, **({"sql": sql} if sql else {}), "steps": list(steps)}
+def case(name: str, *steps: Step, sql: str = "", undo: str = "") -> Case:
+    """Name steps; `sql` comes before them, and `undo` after them, where it changed more than rows."""
+    return {"name": name, **({"sql": sql} if sql else {}), "steps": list(steps), **({"undo": undo} if undo else {})}
 
 
 def call(method: str, *parameters: Any, **arguments: Any) -> Step:
