@@ -134,7 +134,10 @@ def text(value: str) -> str:
     if CUID.fullmatch(value):
         return "<cuid>"
     if MOMENT.fullmatch(value):
-        moment = dt.datetime.fromisoformat(value.replace("Z", "+00:00"))
+        try:
+            moment = dt.datetime.fromisoformat(value.replace("Z", "+00:00"))
+        except ValueError:
+            return value
         moment = moment.replace(tzinfo=moment.tzinfo or dt.timezone.utc)
         if abs(moment - dt.datetime.now(dt.timezone.utc)) < dt.timedelta(minutes=30):
             return MOMENT.sub(lambda found: f"<now>{found[2] or ''}", value)

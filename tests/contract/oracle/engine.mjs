@@ -127,6 +127,16 @@ function isJSON(text) {
   }
 }
 
+// JavaScript would round long numbers, and write 7.0 as 7: they pass as strings that begin with \u0001.
+function read(text) {
+  const tokens = /"(?:[^"\\]|\\.)*"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?/g;
+  return JSON.parse(text.replace(tokens, (token) => (token[0] === '"' ? token : `"\\u0001${token}"`)));
+}
+
+function write(value) {
+  return JSON.stringify(value).replace(/"\\u0001([-+\w.]+)"/g, "$1");
+}
+
 /** The JSON protocol's result as GraphQL's: plain values. */
 function untag(value) {
   if (Array.isArray(value)) return value.map(untag);
@@ -179,7 +189,7 @@ class Engine {
       const details = refused ? { error_code: "P2009", meta: { kind: "Union", errors: [] } } : { meta: null };
       return { errors: [{ error: message, user_facing_error: { is_panic: false, message, ...details } }] };
     }
-    const answer = JSON.parse(await this.core.query(content, "{}", transaction));
+    const answer = read(await this.core.query(content, "{}", transaction));
     return body.batch ? asBatchResult(answer) : asResult(answer);
   }
 }
@@ -212,7 +222,7 @@ function serve(engine, port) {
       .catch((error) => [500, { is_panic: true, message: String(error.stack ?? error) }])
       .then(([status, body]) => {
         response.writeHead(status, { "content-type": "application/json" });
-        response.end(JSON.stringify(body));
+        response.end(write(body));
       });
   });
   server.keepAliveTimeout = 60_000;
