@@ -75,7 +75,9 @@ def goldens(name: str, made: list[Case]) -> list[Outcome]:
         ValueError: It was asked others.
     """
     _, *lines = [json.loads(line) for line in (GOLDENS / f"{name}.jsonl").read_text().rstrip("\n").split("\n")]
-    if [{key: value for key, value in line.items() if key != "outcome"} for line in lines] != json.loads(json.dumps(made)):
+    if [{key: value for key, value in line.items() if key != "outcome"} for line in lines] != json.loads(
+        json.dumps(made)
+    ):
         raise ValueError(f"goldens/{name}.jsonl is not of these cases: run scripts/record-contract {name}")
     return [line["outcome"] for line in lines]
 
@@ -87,12 +89,17 @@ def differences(expected: Any, found: Any, where: str = "") -> list[str]:
         pairs = [(name, expected.get(name, MISSING), found.get(name, MISSING)) for name in names if name != "words"]
         return [line for name, a, b in pairs for line in differences(a, b, f"{where}.{name}" if where else name)]
     if isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
-        return [line for n, (a, b) in enumerate(zip(expected, found, strict=True)) for line in differences(a, b, f"{where}[{n}]")]
+        return [
+            line
+            for n, (a, b) in enumerate(zip(expected, found, strict=True))
+            for line in differences(a, b, f"{where}[{n}]")
+        ]
     if expected == found and type(expected) is type(found):
         return []
     if (one := _number(expected)) is not None and one == _number(found):
         return []
-    return [f"{where}: Prisma {json.dumps(expected, ensure_ascii=False)}\n{'':{len(where)}}  ours   {json.dumps(found, ensure_ascii=False)}"]
+    prisma, ours = (json.dumps(value, ensure_ascii=False) for value in (expected, found))
+    return [f"{where}: Prisma {prisma}\n{'':{len(where)}}  ours   {ours}"]
 
 
 def _number(value: Any) -> float | None:

@@ -26,6 +26,7 @@ import logging
 import re
 import sys
 import warnings
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,9 @@ ROW_ACTIONS = {
     "get": lambda row: row.get("token"),
     "subscript": lambda row: row["token"],
     "unknown attribute": lambda row: row.no_such_attribute,
-    "set attribute": lambda row: setattr(row, type(row).__name__ and next(iter(type(row).model_fields)), "changed") or row,
+    "set attribute": lambda row: (
+        setattr(row, type(row).__name__ and next(iter(type(row).model_fields)), "changed") or row
+    ),
     "set unknown attribute": lambda row: setattr(row, "no_such_attribute", 1),
     "fields set": lambda row: sorted(row.model_fields_set),
     "validate its dump": lambda row: type(row).model_validate(row.model_dump()) == row,
@@ -81,7 +84,7 @@ def decode(value: Any) -> Any:
     if not isinstance(value, dict):
         return value
     if len(value) == 1:
-        (name, content), = value.items()
+        ((name, content),) = value.items()
         if name in DECODERS:
             return DECODERS[name](content)
     return {name: decode(one) for name, one in value.items()}
@@ -310,7 +313,13 @@ async def main(file: str, url: str) -> None:
     tables = Tables(url)
     client = Prisma(datasource={"url": url})
     await client.connect()
-    for line in Path(file).read_text().rstrip("\n").split("\n"):
+    with Path(file).open() as lines:
+        await run_cases(client, tables, lines, url)
+
+
+async def run_cases(client: Any, tables: Tables, lines: Iterable[str], url: str) -> None:
+    """Run cases, one a line; one after the other, so that a pipe may wait for each answer."""
+    for line in lines:
         case = json.loads(line)
         outcome = await run_case(client, tables, case)
         print(json.dumps({"name": case["name"], **outcome}, ensure_ascii=False), flush=True)  # noqa: T201

@@ -40,6 +40,8 @@ def each(prefix: str, steps: list[Step]) -> list[Case]:
 
 
 def _short(step: Step) -> str:
-    given = ", ".join([*map(repr, step.get("parameters", [])), *(f"{name}={one}" for name, one in step.get("arguments", {}).items())])
+    given = ", ".join(
+        [*map(repr, step.get("parameters", [])), *(f"{name}={one}" for name, one in step.get("arguments", {}).items())]
+    )
     method = step.get("call", "").removeprefix("litellm_")
     return (f"{method}({given})" if method else repr(step))[:160]

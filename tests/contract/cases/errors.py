@@ -15,18 +15,54 @@ def types() -> list[Case]:
     made = []
     for kind, (field, _) in FIELDS.items():
         for value in VALUES:
-            steps = [call("teamtable.create", data={"team_id": "new", field: value}), call("teamtable.update", where={"team_id": "new"}, data={field: value}), {**call("teamtable.find_many", where={field: value}, order={"team_id": "asc"}), "keep": "team_id"}, {**call("teamtable.find_many", where={field: {"equals": value}}, order={"team_id": "asc"}), "keep": "team_id"}]
+            steps = [
+                call("teamtable.create", data={"team_id": "new", field: value}),
+                call("teamtable.update", where={"team_id": "new"}, data={field: value}),
+                {**call("teamtable.find_many", where={field: value}, order={"team_id": "asc"}), "keep": "team_id"},
+                {
+                    **call("teamtable.find_many", where={field: {"equals": value}}, order={"team_id": "asc"}),
+                    "keep": "team_id",
+                },
+            ]
             made.append(case(f"{value!r} for {kind}", *steps))
     return made
 
 
-OPERATORS = ["equals", "not", "in", "not_in", "lt", "contains", "startswith", "has", "has_some", "is_empty", "path", "string_contains", "mode", "is", "some", "increment", "nothing"]
+OPERATORS = [
+    "equals",
+    "not",
+    "in",
+    "not_in",
+    "lt",
+    "contains",
+    "startswith",
+    "has",
+    "has_some",
+    "is_empty",
+    "path",
+    "string_contains",
+    "mode",
+    "is",
+    "some",
+    "increment",
+    "nothing",
+]
 
 
 def operators() -> list[Case]:
     """Give each operator to each type of field, also those that it has not."""
     return [
-        case(f"{operator} of {kind}", {**call("teamtable.find_many", where={field: {operator: [value] if operator in {"in", "not_in", "has_some"} else value}}, order={"team_id": "asc"}), "keep": "team_id"})
+        case(
+            f"{operator} of {kind}",
+            {
+                **call(
+                    "teamtable.find_many",
+                    where={field: {operator: [value] if operator in {"in", "not_in", "has_some"} else value}},
+                    order={"team_id": "asc"},
+                ),
+                "keep": "team_id",
+            },
+        )
         for kind, (field, value) in FIELDS.items()
         for operator in OPERATORS
     ]

@@ -8,7 +8,21 @@ PARAMETERS: list[Any] = [
     1, -1, 0, 2147483647, 2147483648, 9223372036854775807, 9223372036854775808, 1.5, 1.0, 1e100, 0.1, "text", "", "é😀", "a'b\"c\\d", "line\nbreak", "2024-01-01", "2024-01-01T00:00:00Z", "12", True, False, None,
     moment("2024-01-01T00:00:00.123456+02:00"), moment("2024-01-01T00:00:00"), [1, 2], [1.5, 2], ["a", "b"], [], [True], [None], ["a", None], [[1, 2], [3]], {"a": 1}, {}, [{"a": 1}], json({"a": [1]}), json("text"), json(None), base64("AAH/"), {"$decimal": "1.50"}, {"$enum": "ACTIVE"}, {"$bytes": "AAE="}, {"$date": "2024-01-01"}, {"$set": ["a"]}, {"$tuple": [1, 2]}, {"$float": "nan"},
 ]  # fmt: skip
-CASTS = ["", "::text", "::int", "::bigint", "::float8", "::timestamp", "::timestamptz", "::jsonb", "::boolean", "::text[]", "::int[]", "::date", "::numeric"]
+CASTS = [
+    "",
+    "::text",
+    "::int",
+    "::bigint",
+    "::float8",
+    "::timestamp",
+    "::timestamptz",
+    "::jsonb",
+    "::boolean",
+    "::text[]",
+    "::int[]",
+    "::date",
+    "::numeric",
+]
 
 
 def parameters() -> list[Case]:

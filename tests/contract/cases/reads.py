@@ -17,9 +17,38 @@ MODELS = {
 def every_model() -> list[Case]:
     made = []
     for model, where in MODELS.items():
-        made.append(case(f"find_unique of {model}", call(f"{model}.find_unique", where=where), call(f"{model}.find_unique_or_raise", where=where)))
-        made.append(case(f"find_many of {model}", call(f"{model}.find_many", order=[{_first(where): "asc"}, *([{"date": "asc"}] if model == "dailyguardrailmetrics" else []), *([{"sequence_number": "desc"}] if model == "workflowevent" else []), *([{"organization_id": "asc"}] if model == "organizationmembership" else []), *([{"team_id": "asc"}] if model == "teammembership" else [])])))
-        made.append(case(f"find_first and count of {model}", call(f"{model}.find_first", where=where if not isinstance(next(iter(where.values())), dict) else next(iter(where.values()))), call(f"{model}.count")))
+        made.append(
+            case(
+                f"find_unique of {model}",
+                call(f"{model}.find_unique", where=where),
+                call(f"{model}.find_unique_or_raise", where=where),
+            )
+        )
+        made.append(
+            case(
+                f"find_many of {model}",
+                call(
+                    f"{model}.find_many",
+                    order=[
+                        {_first(where): "asc"},
+                        *([{"date": "asc"}] if model == "dailyguardrailmetrics" else []),
+                        *([{"sequence_number": "desc"}] if model == "workflowevent" else []),
+                        *([{"organization_id": "asc"}] if model == "organizationmembership" else []),
+                        *([{"team_id": "asc"}] if model == "teammembership" else []),
+                    ],
+                ),
+            )
+        )
+        made.append(
+            case(
+                f"find_first and count of {model}",
+                call(
+                    f"{model}.find_first",
+                    where=where if not isinstance(next(iter(where.values())), dict) else next(iter(where.values())),
+                ),
+                call(f"{model}.count"),
+            )
+        )
     return made
 
 
@@ -46,8 +75,34 @@ UNIQUE = [
     call("teammembership.find_unique", where={"user_id_team_id": {"user_id": "user-1"}}),
     call("teammembership.find_unique", where={"user_id": "user-1", "team_id": "team-1"}),
     call("teammembership.find_unique", where={"user_id_team_id": {"user_id": "user-1", "team_id": None}}),
-    call("dailyuserspend.find_unique", where={"user_id_date_api_key_model_custom_llm_provider_mcp_namespaced_tool_name_endpoint": {"user_id": "user-1", "date": "2024-01-01", "api_key": "key-1", "model": "gpt-4o", "custom_llm_provider": "openai", "mcp_namespaced_tool_name": "", "endpoint": "/chat/completions"}}),
-    call("dailyuserspend.find_unique", where={"user_id_date_api_key_model_custom_llm_provider_mcp_namespaced_tool_name_endpoint": {"user_id": None, "date": "2024-01-02", "api_key": "key-4", "model": None, "custom_llm_provider": None, "mcp_namespaced_tool_name": None, "endpoint": None}}),
+    call(
+        "dailyuserspend.find_unique",
+        where={
+            "user_id_date_api_key_model_custom_llm_provider_mcp_namespaced_tool_name_endpoint": {
+                "user_id": "user-1",
+                "date": "2024-01-01",
+                "api_key": "key-1",
+                "model": "gpt-4o",
+                "custom_llm_provider": "openai",
+                "mcp_namespaced_tool_name": "",
+                "endpoint": "/chat/completions",
+            }
+        },
+    ),
+    call(
+        "dailyuserspend.find_unique",
+        where={
+            "user_id_date_api_key_model_custom_llm_provider_mcp_namespaced_tool_name_endpoint": {
+                "user_id": None,
+                "date": "2024-01-02",
+                "api_key": "key-4",
+                "model": None,
+                "custom_llm_provider": None,
+                "mcp_namespaced_tool_name": None,
+                "endpoint": None,
+            }
+        },
+    ),
     call("teamtable.find_unique_or_raise", where={"team_id": "none"}),
     call("teamtable.find_first_or_raise", where={"team_id": "none"}),
     call("teamtable.find_first_or_raise", where={"team_id": "team-1"}, include={"litellm_model_table": True}),
@@ -56,7 +111,11 @@ UNIQUE = [
     call("teamtable.find_first", where={"blocked": False}, order={"team_id": "asc"}, skip=1),
     call("teamtable.find_first", order={"team_id": "asc"}, cursor={"team_id": "team-3"}),
     call("teamtable.find_first", where={"team_id": "none"}),
-    call("organizationmembership.find_unique", where={"user_id_organization_id": {"user_id": "user-1", "organization_id": "org-1"}}, include={"user": True, "organization": True, "litellm_budget_table": True}),
+    call(
+        "organizationmembership.find_unique",
+        where={"user_id_organization_id": {"user_id": "user-1", "organization_id": "org-1"}},
+        include={"user": True, "organization": True, "litellm_budget_table": True},
+    ),
 ]
 
 
@@ -106,7 +165,10 @@ MANY_INCLUDES = [
 
 
 def includes() -> list[Case]:
-    return [case(f"include {model} {include}", call(f"{model}.find_unique", where=where, include=include)) for model, where, include in INCLUDES]
+    return [
+        case(f"include {model} {include}", call(f"{model}.find_unique", where=where, include=include))
+        for model, where, include in INCLUDES
+    ]
 
 
 COUNTS = [

@@ -5,7 +5,12 @@ from typing import Any
 from tests.contract.cases.build import Case, base64, call, case, each, json, moment
 
 BUDGET = {"created_by": "me", "updated_by": "me"}
-LOG = {"request_id": "new", "call_type": "x", "startTime": moment("2024-05-05T05:05:05.123456+00:00"), "endTime": "2024-05-05T05:05:06Z"}
+LOG = {
+    "request_id": "new",
+    "call_type": "x",
+    "startTime": moment("2024-05-05T05:05:05.123456+00:00"),
+    "endTime": "2024-05-05T05:05:06Z",
+}
 ALL_TYPES = {
     "token": "new", "key_name": "", "spend": 1, "expires": moment("2031-02-03T04:05:06.789999+02:00"), "models": ["a", "b,c", 'd"e', "", "é\n"], "aliases": json({"x": [1, 2.50, None, "é", True]}), "config": '{"text": "of JSON"}', "metadata": json([]), "permissions": json("a string"),
     "blocked": True, "tpm_limit": 9223372036854775807, "rpm_limit": "12", "max_budget": 1e-7, "max_parallel_requests": -2147483648, "router_settings": json(None), "user_id": None, "budget_id": "budget-1",
@@ -64,7 +69,15 @@ def upsert(model: str, where: Any, create: Any, update: Any, **more: Any) -> Any
 
 MEMBER = {"user_id_team_id": {"user_id": "user-1", "team_id": "team-1"}}
 NEW_MEMBER = {"user_id_team_id": {"user_id": "new", "team_id": "team-1"}}
-DAY = {"user_id": "user-1", "date": "2024-01-01", "api_key": "key-1", "model": "gpt-4o", "custom_llm_provider": "openai", "mcp_namespaced_tool_name": "", "endpoint": "/chat/completions"}
+DAY = {
+    "user_id": "user-1",
+    "date": "2024-01-01",
+    "api_key": "key-1",
+    "model": "gpt-4o",
+    "custom_llm_provider": "openai",
+    "mcp_namespaced_tool_name": "",
+    "endpoint": "/chat/completions",
+}
 DAY_KEY = "user_id_date_api_key_model_custom_llm_provider_mcp_namespaced_tool_name_endpoint"
 UPSERTS = [
     upsert("teamtable", {"team_id": "team-1"}, {"team_id": "team-1"}, {"team_alias": "x"}), upsert("teamtable", {"team_id": "new"}, {"team_id": "new", "team_alias": "c"}, {"team_alias": "u"}), upsert("teamtable", {"team_id": "new"}, {"team_id": "other"}, {"team_alias": "u"}), upsert("teamtable", {"team_id": "new"}, {"team_id": "team-1"}, {"team_alias": "u"}), upsert("teamtable", {"team_id": "new"}, {}, {}), upsert("teamtable", {"team_id": "team-1"}, {"team_id": "team-1"}, {}), upsert("teamtable", {"team_id": "team-1"}, {}, {"spend": {"increment": 1}, "models": {"push": "m"}}), upsert("teamtable", {"team_id": "team-1", "blocked": True}, {"team_id": "team-1"}, {"team_alias": "u"}), upsert("teamtable", {"team_id": "team-1", "blocked": False}, {"team_id": "team-1"}, {"team_alias": "u"}), upsert("teamtable", {"team_id": "new"}, {"team_id": "new", "litellm_organization_table": {"connect": {"organization_id": "org-1"}}}, {}, include={"litellm_organization_table": True}), upsert("teamtable", {"team_id": "team-1"}, {"team_id": "team-1"}, {"litellm_organization_table": {"disconnect": True}}), upsert("teamtable", {"model_id": 7}, {"team_id": "z", "model_id": 7}, {"team_alias": "by model"}), upsert("teamtable", {"team_alias": "Alpha"}, {}, {}), upsert("teamtable", {"team_id": "team-1"}, {"nothing": 1}, {}), upsert("teamtable", {"team_id": "team-1"}, {}, {"nothing": 1}), upsert("teamtable", {"team_id": "team-2"}, {}, {"model_id": 7}),

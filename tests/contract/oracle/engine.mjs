@@ -90,6 +90,8 @@ class Translator {
         return value.value;
       case Kind.FLOAT:
         return value.value;
+      case Kind.ENUM: // Python's NaN and Infinity
+        return `{"$type":"Enum","value":${JSON.stringify(value.value)}}`;
       default:
         return JSON.stringify(value.value ?? null);
     }
