@@ -12,8 +12,9 @@ A case is {"name": …, "sql": …, "steps": […], "undo": sql}; its steps are
     {"batch": [steps]}                                              a batch
     {"sleep": seconds}, {"disconnected": {step}}, {"attributes": "litellm_usertable"}
 
-Values that JSON has none for are {"$json": …}, {"$datetime": text}, {"$base64": text}, {"$enum": text}, {"$bytes": text},
-{"$decimal": text}, {"$float": text}, {"$set": […]}, {"$tuple": […]}; the outcomes have the same.
+Values that JSON has none for are {"$json": …}, {"$datetime": text}, {"$base64": text}, {"$enum": text},
+{"$bytes": text}, {"$decimal": text}, {"$float": text}, {"$set": […]}, {"$tuple": […]}, {"$range": count},
+{"$repeat": count}; the outcomes have the same.
 """
 
 import asyncio
@@ -26,13 +27,14 @@ import logging
 import re
 import sys
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
-import prisma
 import psycopg2
 import pydantic
+
+import prisma
 from prisma import Base64, Json, Prisma
 
 SEED = Path(__file__).with_name("seed.sql")
@@ -44,7 +46,14 @@ CUID = re.compile(r"c[0-9a-z]{24}")
 MOMENT = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(\.\d+)?(Z|\+00:00)?")
 # Texts that differ in nothing that matters, and of which each implementation has its own.
 OWN_WORDS = {"P2009", "P2012", "P2019", None}
-ROW_ACTIONS = {
+
+
+def changed(row: Any) -> Any:
+    setattr(row, next(iter(type(row).model_fields)), "changed")
+    return row
+
+
+ROW_ACTIONS: dict[str, Callable[[Any], Any]] = {
     "dict": lambda row: row.dict(),
     "model_dump": lambda row: row.model_dump(),
     "model_dump exclude_none": lambda row: row.model_dump(exclude_none=True),
@@ -60,9 +69,7 @@ ROW_ACTIONS = {
     "get": lambda row: row.get("token"),
     "subscript": lambda row: row["token"],
     "unknown attribute": lambda row: row.no_such_attribute,
-    "set attribute": lambda row: (
-        setattr(row, type(row).__name__ and next(iter(type(row).model_fields)), "changed") or row
-    ),
+    "set attribute": changed,
     "set unknown attribute": lambda row: setattr(row, "no_such_attribute", 1),
     "fields set": lambda row: sorted(row.model_fields_set),
     "validate its dump": lambda row: type(row).model_validate(row.model_dump()) == row,
@@ -90,17 +97,23 @@ def decode(value: Any) -> Any:
     return {name: decode(one) for name, one in value.items()}
 
 
-def _enum(text: str) -> Any:
-    return enum.Enum("JobStatus", {text: text}, type=str)[text]
+class JobStatus(enum.StrEnum):
+    """The schema's one enum, as an Enum that is a text."""
+
+    ACTIVE = "ACTIVE"
+    INACTIVE = "INACTIVE"
+    x = "x"
 
 
-DECODERS = {
+DECODERS: dict[str, Callable[[Any], Any]] = {
     "$json": Json,
     "$datetime": dt.datetime.fromisoformat,
     "$date": dt.date.fromisoformat,
-    "$base64": lambda text: Base64.fromb64(text),
+    "$base64": Base64.fromb64,
     "$bytes": base64.b64decode,
-    "$enum": _enum,
+    "$enum": JobStatus,
+    "$range": lambda count: [f"key-{n}" for n in range(count)],
+    "$repeat": lambda count: "x" * count,
     "$decimal": decimal.Decimal,
     "$float": float,
     "$set": lambda values: set(decode(values)),
@@ -108,7 +121,7 @@ DECODERS = {
 }
 
 
-def encode(value: Any) -> Any:
+def encode(value: Any) -> Any:  # noqa: PLR0911
     """Make JSON of an outcome, so that other types are other texts; generated values become placeholders."""
     if isinstance(value, enum.Enum):
         return {"$enum": str(value.value)}
@@ -141,8 +154,8 @@ def text(value: str) -> str:
             moment = dt.datetime.fromisoformat(value.replace("Z", "+00:00"))
         except ValueError:
             return value
-        moment = moment.replace(tzinfo=moment.tzinfo or dt.timezone.utc)
-        if abs(moment - dt.datetime.now(dt.timezone.utc)) < dt.timedelta(minutes=30):
+        moment = moment.replace(tzinfo=moment.tzinfo or dt.UTC)
+        if abs(moment - dt.datetime.now(dt.UTC)) < dt.timedelta(minutes=30):
             return MOMENT.sub(lambda found: f"<now>{found[2] or ''}", value)
     return value
 
@@ -181,7 +194,7 @@ def called(client: Any, step: dict[str, Any]) -> Any:
     return target(*decode(step.get("parameters", [])), **decode(step.get("arguments", {})))
 
 
-async def perform(client: Any, step: dict[str, Any]) -> Any:
+async def perform(client: Any, step: dict[str, Any]) -> Any:  # noqa: PLR0911, PLR0912
     if "keep" in step:
         return encode([getattr(row, step["keep"]) for row in await called(client, step)])
     if "call" in step:
@@ -207,11 +220,11 @@ async def perform(client: Any, step: dict[str, Any]) -> Any:
     try:
         async with client.tx(**limits) as transaction:
             for one in step["tx"]:
-                outcomes.append(await run_step(transaction, one))  # noqa: PERF401
+                outcomes.append(await run_step(transaction, one))
                 if "error" in outcomes[-1] and step.get("strict"):
-                    raise Deliberate
+                    raise Deliberate  # noqa: TRY301
             if step.get("fail"):
-                raise Deliberate
+                raise Deliberate  # noqa: TRY301
     except Exception as error:  # noqa: BLE001
         return {"within": outcomes, "left by": encode_error(error)}
     return {"within": outcomes}
@@ -241,7 +254,7 @@ class Tables:
         self.seed = SEED.read_text()
         quoted = ", ".join(f'"{name}"' for name in TABLES)
         self.truncate = f"TRUNCATE {quoted} CASCADE;"
-        self.dump = " UNION ALL ".join(f"SELECT '{name}', to_jsonb(t) FROM \"{name}\" t" for name in TABLES)
+        self.dump = " UNION ALL ".join(f"SELECT '{name}', to_jsonb(t) FROM \"{name}\" t" for name in TABLES)  # noqa: S608
 
     def reset(self) -> None:
         """Put the seed's rows into them, and nothing else."""
@@ -306,29 +319,19 @@ async def run_case(client: Any, tables: Tables, case: dict[str, Any]) -> dict[st
     return outcome
 
 
-async def main(file: str, url: str) -> None:
-    """Run the cases of a file."""
+async def main(lines: Iterable[str], url: str) -> None:
+    """Run cases, one a line; one after the other, so that a pipe may wait for each answer."""
     warnings.simplefilter("ignore")
     logging.disable(logging.CRITICAL)
     tables = Tables(url)
     client = Prisma(datasource={"url": url})
     await client.connect()
-    with Path(file).open() as lines:
-        await run_cases(client, tables, lines, url)
-
-
-async def run_cases(client: Any, tables: Tables, lines: Iterable[str], url: str) -> None:
-    """Run cases, one a line; one after the other, so that a pipe may wait for each answer."""
     for line in lines:
         case = json.loads(line)
-        outcome = await run_case(client, tables, case)
-        print(json.dumps({"name": case["name"], **outcome}, ensure_ascii=False), flush=True)  # noqa: T201
-        if "EngineRequestError" in json.dumps(outcome) and not case.get("closes"):
-            await client.disconnect()  # the core is unusable after a panic
-            client = Prisma(datasource={"url": url})
-            await client.connect()
+        print(json.dumps({"name": case["name"], **await run_case(client, tables, case)}), flush=True)  # noqa: T201
     await client.disconnect()
 
 
 if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:]))
+    with Path(sys.argv[1]).open() as cases:
+        asyncio.run(main(cases, sys.argv[2]))

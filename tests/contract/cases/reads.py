@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from tests.contract.cases.build import Case, call, case, json, moment, each
+from tests.contract.cases.build import Case, call, case, each, json, moment
 
-MODELS = {
+MODELS: dict[str, Any] = {
     "agentidentity": {"agent_id": "agent-1"}, "agentstable": {"agent_name": "Reader"}, "budgettable": {"budget_id": "budget-1"}, "config": {"param_name": "array"}, "credentialstable": {"credential_name": "openai"}, "cronjob": {"cronjob_id": "job-1"},
     "dailyguardrailmetrics": {"guardrail_id_date": {"guardrail_id": "guardrail-1", "date": "2024-01-02"}}, "dailyuserspend": {"id": "daily-2"}, "endusertable": {"user_id": "end-1"}, "invitationlink": {"id": "invitation-1"}, "jwtkeymapping": {"id": "mapping-1"},
     "managedfilecontenttable": {"id": "content-1"}, "managedfiletable": {"unified_file_id": "unified-2"}, "managedobjecttable": {"model_object_id": "batch-1"}, "mcpservertable": {"server_id": "mcp-2"}, "modeltable": {"id": 7}, "objectpermissiontable": {"object_permission_id": "permission-1"},
@@ -54,7 +54,7 @@ def every_model() -> list[Case]:
 
 def _first(where: Any) -> str:
     name, value = next(iter(where.items()))
-    return next(iter(value)) if isinstance(value, dict) else name
+    return str(next(iter(value)) if isinstance(value, dict) else name)
 
 
 UNIQUE = [
