@@ -105,25 +105,23 @@ class Trees:
 
     def field_filter(self, kind: str) -> Any:
         if kind == "String[]":
-            return self.random.choice(
-                [
-                    lambda: {"has": self.text()},
-                    lambda: {"has_some": self.some(VALUES["String"], 3)},
-                    lambda: {"has_every": self.some(VALUES["String"], 2)},
-                    lambda: {"is_empty": self.chance(0.5)},
-                    lambda: {"equals": self.some(VALUES["String"], 2)},
-                ]
-            )()
+            makers: list[Callable[[], Any]] = [
+                lambda: {"has": self.text()},
+                lambda: {"has_some": self.some(VALUES["String"], 3)},
+                lambda: {"has_every": self.some(VALUES["String"], 2)},
+                lambda: {"is_empty": self.chance(0.5)},
+                lambda: {"equals": self.some(VALUES["String"], 2)},
+            ]
+            return self.random.choice(makers)()
         if kind.startswith("Json"):
-            return self.random.choice(
-                [
-                    lambda: {"equals": self.value("Json")},
-                    lambda: {"not": self.value("Json")},
-                    lambda: {"path": self.random.choice(PATHS), "equals": self.value("Json")},
-                    lambda: {"path": self.random.choice(PATHS), "string_contains": self.text()},
-                    lambda: {"path": self.random.choice(PATHS), "array_contains": json_value([self.text()])},
-                ]
-            )()
+            makers = [
+                lambda: {"equals": self.value("Json")},
+                lambda: {"not": self.value("Json")},
+                lambda: {"path": self.random.choice(PATHS), "equals": self.value("Json")},
+                lambda: {"path": self.random.choice(PATHS), "string_contains": self.text()},
+                lambda: {"path": self.random.choice(PATHS), "array_contains": json_value([self.text()])},
+            ]
+            return self.random.choice(makers)()
         if kind.endswith("?") and self.chance(0.15):
             return self.random.choice([None, {"not": None}, {"equals": None}])
         if self.chance(0.25):

@@ -106,7 +106,7 @@ def texts() -> list[Case]:
     made = []
     for needle in TEXT_MATCHES:
         for name in TEXTS[:3]:
-            made.append(
+            made.append(  # noqa: PERF401
                 case(
                     f"team_alias {name} {needle!r}",
                     *(
@@ -264,76 +264,64 @@ JSONS: list[Any] = [
     {"contains": "x"},
 ]
 
-RELATIONS: list[tuple[str, str, Any]] = (
-    [
-        ("teamtable", "team_id", one)
-        for one in (
-            {"litellm_organization_table": {"is": {"organization_alias": "Acme"}}},
-            {"litellm_organization_table": {"is_not": {"organization_alias": "Acme"}}},
-            {"litellm_organization_table": {"isNot": {"organization_alias": "Acme"}}},
-            {"litellm_organization_table": {"organization_alias": "Acme"}},
-            {"litellm_organization_table": None},
-            {"litellm_organization_table": {"is": None}},
-            {"litellm_organization_table": {"is_not": None}},
-            {"litellm_organization_table": {}},
-            {"litellm_organization_table": {"is": {}}},
-            {"litellm_organization_table": {"is_not": {}}},
-            {"NOT": {"litellm_organization_table": {"is": {"organization_alias": "Acme"}}}},
-            {"NOT": {"litellm_organization_table": {"organization_alias": {"not": "Acme"}}}},
-            {"OR": [{"litellm_organization_table": {"is": {"spend": {"gt": 1}}}}, {"team_alias": None}]},
-            {"litellm_model_table": {"is": {"model_aliases": {"path": ["fast"], "equals": json("gpt-4o-mini")}}}},
-            {"litellm_organization_table": {"is": {"litellm_budget_table": {"is": {"max_budget": {"gt": 1}}}}}},
-            {"object_permission": {"is": {"mcp_servers": {"has": "mcp-1"}}}},
-            {"litellm_organization_table": {"is": {"metadata": {"path": ["tier"], "equals": json("gold")}}}},
-            {"litellm_organization_table": {"is": {"object_permission_id": None}}},
-            {"litellm_organization_table": {"is": {"NOT": {"organization_alias": "Acme"}}}},
-            {"litellm_organization_table": {"is": {"organization_alias": "Acme"}, "is_not": {"spend": 3}}},
-        )
-    ]
-    + [
-        ("organizationtable", "organization_id", one)
-        for one in (
-            {"teams": {"some": {"blocked": True}}},
-            {"teams": {"every": {"blocked": True}}},
-            {"teams": {"none": {"blocked": True}}},
-            {"teams": {"some": {}}},
-            {"teams": {"none": {}}},
-            {"teams": {"every": {}}},
-            {"teams": {"some": {"blocked": True}, "none": {"team_alias": "zzz"}}},
-            {"NOT": {"teams": {"some": {"blocked": True}}}},
-            {"NOT": {"teams": {"every": {"blocked": False}}}},
-            {"teams": {"every": {"team_alias": {"contains": "a"}}}},
-            {"members": {"some": {"user_role": "org_admin"}}},
-            {"members": {"some": {"user": {"is": {"user_alias": "Ann"}}}}},
-            {"members": {"none": {"budget_id": None}}},
-            {"members": {"every": {"spend": {"gt": 1}}}},
-            {"users": {"some": {"user_email": {"contains": "EXAMPLE", "mode": "insensitive"}}}},
-            {"keys": {"some": {"litellm_budget_table": {"is": {"budget_id": "budget-1"}}}}},
-            {"teams": {"some": {"OR": [{"blocked": True}, {"spend": {"gt": 1}}]}}},
-            {"teams": {"some": {"OR": []}}},
-        )
-    ]
-    + [
-        ("agentstable", "agent_id", one)
-        for one in (
-            {"identity": {"is": {"active": True}}},
-            {"identity": {"is_not": {"active": True}}},
-            {"identity": None},
-            {"identity": {"is": None}},
-            {"identity": {"is_not": None}},
-            {"NOT": {"identity": {"is": {"provider": "entra"}}}},
-        )
-    ]
-    + [
-        ("organizationmembership", "user_id", one)
-        for one in (
-            {"user": {"is": {"user_alias": "Ann"}}},
-            {"user": {"is_not": {"user_alias": "Ann"}}},
-            {"user": {"user_alias": {"not": "Ann"}}},
-            {"organization": {"is": {"teams": {"some": {"blocked": True}}}}},
-        )
-    ]
-)
+RELATIONS: dict[tuple[str, str], list[Any]] = {
+    ("teamtable", "team_id"): [
+        {"litellm_organization_table": {"is": {"organization_alias": "Acme"}}},
+        {"litellm_organization_table": {"is_not": {"organization_alias": "Acme"}}},
+        {"litellm_organization_table": {"isNot": {"organization_alias": "Acme"}}},
+        {"litellm_organization_table": {"organization_alias": "Acme"}},
+        {"litellm_organization_table": None},
+        {"litellm_organization_table": {"is": None}},
+        {"litellm_organization_table": {"is_not": None}},
+        {"litellm_organization_table": {}},
+        {"litellm_organization_table": {"is": {}}},
+        {"litellm_organization_table": {"is_not": {}}},
+        {"NOT": {"litellm_organization_table": {"is": {"organization_alias": "Acme"}}}},
+        {"NOT": {"litellm_organization_table": {"organization_alias": {"not": "Acme"}}}},
+        {"OR": [{"litellm_organization_table": {"is": {"spend": {"gt": 1}}}}, {"team_alias": None}]},
+        {"litellm_model_table": {"is": {"model_aliases": {"path": ["fast"], "equals": json("gpt-4o-mini")}}}},
+        {"litellm_organization_table": {"is": {"litellm_budget_table": {"is": {"max_budget": {"gt": 1}}}}}},
+        {"object_permission": {"is": {"mcp_servers": {"has": "mcp-1"}}}},
+        {"litellm_organization_table": {"is": {"metadata": {"path": ["tier"], "equals": json("gold")}}}},
+        {"litellm_organization_table": {"is": {"object_permission_id": None}}},
+        {"litellm_organization_table": {"is": {"NOT": {"organization_alias": "Acme"}}}},
+        {"litellm_organization_table": {"is": {"organization_alias": "Acme"}, "is_not": {"spend": 3}}},
+    ],
+    ("organizationtable", "organization_id"): [
+        {"teams": {"some": {"blocked": True}}},
+        {"teams": {"every": {"blocked": True}}},
+        {"teams": {"none": {"blocked": True}}},
+        {"teams": {"some": {}}},
+        {"teams": {"none": {}}},
+        {"teams": {"every": {}}},
+        {"teams": {"some": {"blocked": True}, "none": {"team_alias": "zzz"}}},
+        {"NOT": {"teams": {"some": {"blocked": True}}}},
+        {"NOT": {"teams": {"every": {"blocked": False}}}},
+        {"teams": {"every": {"team_alias": {"contains": "a"}}}},
+        {"members": {"some": {"user_role": "org_admin"}}},
+        {"members": {"some": {"user": {"is": {"user_alias": "Ann"}}}}},
+        {"members": {"none": {"budget_id": None}}},
+        {"members": {"every": {"spend": {"gt": 1}}}},
+        {"users": {"some": {"user_email": {"contains": "EXAMPLE", "mode": "insensitive"}}}},
+        {"keys": {"some": {"litellm_budget_table": {"is": {"budget_id": "budget-1"}}}}},
+        {"teams": {"some": {"OR": [{"blocked": True}, {"spend": {"gt": 1}}]}}},
+        {"teams": {"some": {"OR": []}}},
+    ],
+    ("agentstable", "agent_id"): [
+        {"identity": {"is": {"active": True}}},
+        {"identity": {"is_not": {"active": True}}},
+        {"identity": None},
+        {"identity": {"is": None}},
+        {"identity": {"is_not": None}},
+        {"NOT": {"identity": {"is": {"provider": "entra"}}}},
+    ],
+    ("organizationmembership", "user_id"): [
+        {"user": {"is": {"user_alias": "Ann"}}},
+        {"user": {"is_not": {"user_alias": "Ann"}}},
+        {"user": {"user_alias": {"not": "Ann"}}},
+        {"organization": {"is": {"teams": {"some": {"blocked": True}}}}},
+    ],
+}
 
 
 def groups() -> list[Case]:
@@ -371,7 +359,11 @@ def jsons() -> list[Case]:
 
 
 def relations() -> list[Case]:
-    return [case(f"{model} {one}", find(model, order, one)) for model, order, one in RELATIONS]
+    return [
+        case(f"{model} {one}", find(model, order, one))
+        for (model, order), wanted in RELATIONS.items()
+        for one in wanted
+    ]
 
 
 CASES = [*scalars(), *texts(), *groups(), *lists(), *jsons(), *relations()]
