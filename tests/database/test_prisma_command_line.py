@@ -1,100 +1,38 @@
-"""The command `prisma` on a real PostgreSQL: by itself, and as LiteLLM's own unmodified code calls it."""
+"""The command `prisma` on a real PostgreSQL."""
 
-import contextlib
 import hashlib
-import os
 import re
 import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
-import litellm_proxy_extras
 import pytest
-from litellm_proxy_extras.utils import ProxyExtrasDBManager
 
 from litellm_sqlalchemy.prisma_client import migrate as ledger
 from litellm_sqlalchemy.prisma_client.database_url import parse_url
 from tests.database.test_prisma_tables import CATALOG, ONLY_IN_MIGRATIONS, ONLY_IN_SCHEMA
-from tests.fix_postgres import (
-    APPLICATION_PASSWORD,
-    NUMBERS,
-    OWNER_PASSWORD,
-    SUPERUSER_PASSWORD,
-    Cluster,
-    Database,
-    _make_database,
+from tests.fix_postgres import APPLICATION_PASSWORD, NUMBERS, OWNER_PASSWORD, SUPERUSER_PASSWORD, Cluster, Database
+from tests.fix_prisma import (
+    EXTRAS,
+    MIGRATIONS,
+    PRISMAS_LEDGER,
+    Done,
+    connected,
+    environment,
+    prisma,
+    rows,
+    url_of,
+    write,
+    write_schema,
 )
 from tests.fix_server import wait_for
-from tests.gateway.fix_litellm import PINNED, RELEASES, interpreter
 from tests.ports import free_port
 
-EXTRAS = Path(litellm_proxy_extras.__file__).parent
-MIGRATIONS = sorted(EXTRAS.glob("migrations/*/migration.sql"))
-SECRETS = (OWNER_PASSWORD, SUPERUSER_PASSWORD, APPLICATION_PASSWORD)
-LEDGER = "SELECT * FROM _prisma_migrations ORDER BY started_at, migration_name"
-# As Prisma 5.17 makes it.
-PRISMAS_LEDGER = """
-CREATE TABLE _prisma_migrations (
-    id                      VARCHAR(36) PRIMARY KEY NOT NULL,
-    checksum                VARCHAR(64) NOT NULL,
-    finished_at             TIMESTAMPTZ,
-    migration_name          VARCHAR(255) NOT NULL,
-    logs                    TEXT,
-    rolled_back_at          TIMESTAMPTZ,
-    started_at              TIMESTAMPTZ NOT NULL DEFAULT now(),
-    applied_steps_count     INTEGER NOT NULL DEFAULT 0
-);
-"""
-
-
-def url_of(database: Database, options: str = "", user: str = "litellm_owner", password: str = OWNER_PASSWORD) -> str:
-    cluster = database.cluster
-    return f"postgresql://{user}:{password}@{cluster.host}:{cluster.port}/{database.name}{options}"
-
-
-@dataclass(frozen=True)
-class Done:
-    """What a command did."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-
-def environment(url: str | None) -> dict[str, str]:
-    return {"PATH": os.environ["PATH"]} | ({} if url is None else {"DATABASE_URL": url})
-
-
-def prisma(*arguments: str, url: str | None = None, directory: Path = EXTRAS, stdin: str = "") -> Done:
-    """Run the command as LiteLLM does where it is not on the PATH."""
-    done = subprocess.run(
-        [sys.executable, "-I", "-m", "prisma", *arguments],
-        env=environment(url),
-        cwd=directory,
-        input=stdin,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    for secret in SECRETS:
-        assert secret not in done.stdout + done.stderr
-    return Done(done.returncode, done.stdout, done.stderr)
-
-
-def execute(database: Database, sql: str) -> None:
-    database.cluster.execute(sql, database.name)
-
-
-def rows(database: Database, query: str = LEDGER) -> list[dict[str, Any]]:
-    """Query as the superuser."""
-    query = f"SELECT row_to_json(found) FROM ({query}) AS found"  # noqa: S608  # of this file alone
-    found = database.cluster.execute(query, database.name)
-    return [dict(row[0]) for row in found if isinstance(row[0], dict)]
+if TYPE_CHECKING:
+    from litellm_proxy_extras.utils import ProxyExtrasDBManager
 
 
 def catalog(database: Database) -> dict[str, set[tuple[object, ...]]]:
@@ -105,57 +43,6 @@ def catalog(database: Database) -> dict[str, set[tuple[object, ...]]]:
     }
 
 
-@contextlib.contextmanager
-def connected(database: Database) -> Iterator[ledger.Connection]:
-    with contextlib.closing(ledger.connect(parse_url(url_of(database)))) as connection:
-        yield connection
-
-
-@pytest.fixture(scope="module")
-def migrated_template(cluster: Cluster) -> Database:
-    """A database that the command has migrated; copy it."""
-    database = Database(cluster, "template_migrated")
-    _make_database(cluster, database.name)
-    done = prisma("migrate", "deploy", url=url_of(database))
-    assert (done.code, done.stderr) == (0, "")
-    assert f"{len(MIGRATIONS)} migrations found" in done.stdout
-    assert "All migrations have been successfully applied." in done.stdout
-    return database
-
-
-@pytest.fixture
-def migrated(migrated_template: Database) -> Database:
-    return copy(migrated_template)
-
-
-def copy(database: Database) -> Database:
-    name = f"migrated_{next(NUMBERS)}"
-    database.cluster.execute(f"CREATE DATABASE {name} OWNER litellm_owner TEMPLATE {database.name}")
-    return Database(database.cluster, name)
-
-
-@pytest.fixture
-def project(tmp_path: Path) -> Path:
-    """A folder with a schema of its own, and two migrations that make what it describes."""
-    write_schema(tmp_path, "name String")
-    write(tmp_path, "1_first", 'CREATE TABLE "Thing" ("id" TEXT NOT NULL, CONSTRAINT "Thing_pkey" PRIMARY KEY ("id"));')
-    write(tmp_path, "2_second", 'ALTER TABLE "Thing" ADD COLUMN "name" TEXT NOT NULL;')
-    return tmp_path
-
-
-def write(folder: Path, name: str, sql: str) -> None:
-    file = folder / "migrations" / name / "migration.sql"
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(sql)
-
-
-def write_schema(folder: Path, *fields: str, more: str = "", datasource: str = 'url = env("DATABASE_URL")') -> None:
-    lines = "\n  ".join(("id String @id", *fields))
-    (folder / "schema.prisma").write_text(
-        f'datasource client {{\n  provider = "postgresql"\n  {datasource}\n}}\nmodel Thing {{\n  {lines}\n}}\n{more}\n'
-    )
-
-
 # --- deploy and status ------------------------------------------------------------------------------------------
 
 
@@ -164,9 +51,9 @@ def test_deploy_brings_all_migrations_into_an_empty_database(migrated: Database,
         for file in MIGRATIONS:
             cursor.execute(file.read_text())
     assert catalog(migrated) == catalog(empty_database)
-    ledger = rows(migrated)
-    assert [row["migration_name"] for row in ledger] == [file.parent.name for file in MIGRATIONS]
-    for row, file in zip(ledger, MIGRATIONS, strict=True):
+    made = rows(migrated)
+    assert [row["migration_name"] for row in made] == [file.parent.name for file in MIGRATIONS]
+    for row, file in zip(made, MIGRATIONS, strict=True):
         assert row["checksum"] == hashlib.sha256(file.read_bytes()).hexdigest()
         assert uuid.UUID(row["id"]).version == 4
         assert row["started_at"] <= row["finished_at"]
@@ -175,19 +62,17 @@ def test_deploy_brings_all_migrations_into_an_empty_database(migrated: Database,
     again = prisma("migrate", "deploy", url=url_of(migrated))
     assert (again.code, again.stderr) == (0, "")
     assert "No pending migrations to apply" in again.stdout
-    assert rows(migrated) == ledger
+    assert rows(migrated) == made
 
 
 def test_the_ledger_is_prismas(migrated: Database, empty_database: Database) -> None:
     empty_database.cluster.execute(PRISMAS_LEDGER, empty_database.name)
-    ours, theirs = (
-        [one.cluster.execute(query, one.name) for query in CATALOG.values() for one in [database]]
-        for database in (migrated, empty_database)
-    )
-    for mine, prismas in zip(ours, theirs, strict=True):
-        assert {row for row in mine if "_prisma_migrations" in str(row)} == {
-            row for row in prismas if "_prisma_migrations" in str(row)
-        }
+    for query in CATALOG.values():
+        ours, theirs = (
+            {row for row in database.cluster.execute(query, database.name) if "_prisma_migrations" in str(row)}
+            for database in (migrated, empty_database)
+        )
+        assert ours == theirs
 
 
 def test_two_deploys_at_once_apply_each_migration_once(empty_database: Database) -> None:
@@ -276,7 +161,9 @@ def test_migrations_go_past_the_pooler(empty_database: Database, project: Path) 
 # --- failures ---------------------------------------------------------------------------------------------------
 
 
-def test_a_failed_migration_is_told_resolved_and_repeated(empty_database: Database, project: Path) -> None:
+def test_a_failed_migration_is_told_resolved_and_repeated(
+    empty_database: Database, project: Path, litellms: "type[ProxyExtrasDBManager]"
+) -> None:
     url = url_of(empty_database)
     write(project, "2_second", 'SELECT 1;\n\nALTER TABLE "Thing"\n  ADD COLUMN "id" TEXT;\nSELECT 2;\n')
     failed = prisma("migrate", "deploy", url=url, directory=project)
@@ -284,9 +171,9 @@ def test_a_failed_migration_is_told_resolved_and_repeated(empty_database: Databa
     assert failed.stderr.startswith("Error: P3018\n\n")
     assert "Database error code: 42701\n" in failed.stderr
     assert 'ERROR: column "id" of relation "Thing" already exists' in failed.stderr
-    assert ProxyExtrasDBManager._v2_failed_migration_name(failed.stderr) == "2_second"
-    assert ProxyExtrasDBManager._is_idempotent_error(failed.stderr)
-    assert not ProxyExtrasDBManager._is_permission_error(failed.stderr)
+    assert litellms._v2_failed_migration_name(failed.stderr) == "2_second"
+    assert litellms._is_idempotent_error(failed.stderr)
+    assert not litellms._is_permission_error(failed.stderr)
     first, second = rows(empty_database)
     assert first["finished_at"] is not None
     assert (second["finished_at"], second["rolled_back_at"], second["applied_steps_count"]) == (None, None, 0)
@@ -296,8 +183,8 @@ def test_a_failed_migration_is_told_resolved_and_repeated(empty_database: Databa
     assert again.code == 1
     assert again.stderr.startswith("Error: P3009\n\n")
     assert "resolve --rolled-back" in again.stderr
-    assert ProxyExtrasDBManager._v2_failed_migration_name(again.stderr) == "2_second"
-    started_at = ProxyExtrasDBManager._v2_failed_migration_started_at(again.stderr, "2_second")
+    assert litellms._v2_failed_migration_name(again.stderr) == "2_second"
+    started_at = litellms._v2_failed_migration_started_at(again.stderr, "2_second")
     query = "SELECT started_at = %(at)s::timestamptz FROM _prisma_migrations WHERE finished_at IS NULL"
     assert empty_database.cluster.execute(query, empty_database.name, {"at": str(started_at)}) == [(True,)]
     status = prisma("migrate", "status", url=url, directory=project)
@@ -373,7 +260,9 @@ def test_a_killed_deploy_leaves_a_row_that_the_next_one_tells(
     assert prisma("migrate", "deploy", url=url, directory=project).code == 0
 
 
-def test_privileges_that_are_missing_are_told(empty_database: Database, project: Path) -> None:
+def test_privileges_that_are_missing_are_told(
+    empty_database: Database, project: Path, litellms: "type[ProxyExtrasDBManager]"
+) -> None:
     url = url_of(empty_database, user="litellm", password=APPLICATION_PASSWORD)
     refused = prisma("migrate", "deploy", url=url, directory=project)
     assert refused.code == 1
@@ -381,7 +270,7 @@ def test_privileges_that_are_missing_are_told(empty_database: Database, project:
     assert "permission denied for schema public" in refused.stderr
     write(project, "2_second", "CREATE ROLE another")
     failed = prisma("migrate", "deploy", url=url_of(empty_database), directory=project)
-    assert ProxyExtrasDBManager._is_permission_error(failed.stderr)
+    assert litellms._is_permission_error(failed.stderr)
 
 
 @pytest.mark.parametrize(
@@ -720,7 +609,9 @@ def test_a_script_runs_as_one_transaction(empty_database: Database, project: Pat
 # --- the rest ---------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("arguments", [("--version",), ("-v",), ("version",), ("generate", "--schema", "x"), ()])
+@pytest.mark.parametrize(
+    "arguments", [("--version",), ("-v",), ("version",), ("generate", "--schema", "x"), (), ("migrate", "diff", "-h")]
+)
 def test_commands_that_need_no_database(tmp_path: Path, arguments: tuple[str, ...]) -> None:
     done = prisma(*arguments, directory=tmp_path)
     assert (done.code, done.stderr) == (0, "")
@@ -735,136 +626,3 @@ def test_a_schema_that_is_missing_or_damaged_is_told(tmp_path: Path) -> None:
     assert "line 2" in told
     (tmp_path / "schema.prisma").write_text("")
     assert "has no datasource" in prisma("migrate", "deploy", directory=tmp_path).stderr
-
-
-# --- LiteLLM's own code -----------------------------------------------------------------------------------------
-
-SETUP = """
-import logging, sys
-logging.basicConfig(level=logging.INFO, stream=sys.stderr)
-from litellm_proxy_extras.utils import ProxyExtrasDBManager
-sys.exit(not ProxyExtrasDBManager.setup_database(use_migrate={migrate}, use_v2_resolver={v2}))
-"""
-
-
-@pytest.fixture(scope="session")
-def on_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with the script that an installation makes, for LiteLLM of any release."""
-    folder = tmp_path_factory.mktemp("bin")
-    script = folder / "prisma"
-    script.write_text(
-        f"#!{sys.executable} -I\nfrom litellm_sqlalchemy.prisma_client.command_line import main\nmain()\n"
-    )
-    script.chmod(0o755)
-    return folder
-
-
-def set_up(release: str, url: str, folder: Path, on_path: Path, *, migrate: bool = True, v2: bool = False) -> str:
-    """Have LiteLLM set a database up, with its migrations in a folder of their own."""
-    done = subprocess.run(
-        [interpreter(release), "-c", SETUP.format(migrate=migrate, v2=v2)],
-        env={
-            "PATH": f"{on_path}:{os.environ['PATH']}",
-            "HOME": str(folder),
-            "DATABASE_URL": url,
-            "LITELLM_LOCAL_MODEL_COST_MAP": "True",
-            "LITELLM_MIGRATION_DIR": str(folder / "extras"),
-        },
-        capture_output=True,
-        text=True,
-        timeout=300,
-        check=False,
-    )
-    assert done.returncode == 0, done.stderr
-    for secret in SECRETS:
-        assert secret not in done.stdout + done.stderr
-    return done.stderr
-
-
-@pytest.mark.parametrize("release", RELEASES)
-def test_litellm_sets_up_an_empty_database(
-    empty_database: Database, tmp_path: Path, on_path: Path, release: str
-) -> None:
-    told = set_up(release, url_of(empty_database), tmp_path, on_path)
-    assert "WARNING" not in told
-    assert "ERROR" not in told
-    names = sorted(file.parent.name for file in (tmp_path / "extras").glob("migrations/*/migration.sql"))
-    assert [row["migration_name"] for row in rows(empty_database)] == names
-    again = set_up(release, url_of(empty_database), tmp_path, on_path, v2=True)
-    assert "No pending migrations" in again
-
-
-def test_litellm_takes_over_a_database_that_prisma_has_migrated(
-    migrated: Database, tmp_path: Path, on_path: Path
-) -> None:
-    """Its rows are as Prisma's engine writes them; the last two migrations are those of the newer LiteLLM."""
-    execute(migrated, "DROP TABLE _prisma_migrations")
-    execute(migrated, PRISMAS_LEDGER)
-    for at, file in enumerate(MIGRATIONS):
-        execute(
-            migrated,
-            "INSERT INTO _prisma_migrations (id, checksum, finished_at, migration_name, started_at, applied_steps_count) "
-            f"VALUES ('{uuid.uuid4()}', '{hashlib.sha256(file.read_bytes()).hexdigest()}', "
-            f"now() + interval '{at} seconds', '{file.parent.name}', now() + interval '{at} seconds', 1)",
-        )
-    execute(migrated, "ALTER TABLE _prisma_migrations OWNER TO litellm_owner")
-    before = rows(migrated)
-    assert prisma("migrate", "status", url=url_of(migrated)).code == 0
-    assert "No pending migrations" in set_up(PINNED, url_of(migrated), tmp_path, on_path)
-    assert rows(migrated) == before
-    write(tmp_path / "extras", "99991231000000_newer", "SELECT 1")
-    set_up(PINNED, url_of(migrated), tmp_path, on_path)
-    *same, newer = rows(migrated)
-    assert same == before
-    assert newer.keys() == before[0].keys()
-    for name in ("logs", "rolled_back_at", "applied_steps_count"):
-        assert newer[name] == before[0][name]
-
-
-@pytest.mark.parametrize("release", RELEASES)
-def test_litellm_recovers_a_database_without_a_ledger(
-    migrated_template: Database, tmp_path: Path, on_path: Path, release: str
-) -> None:
-    """LiteLLM's first resolver: it writes the database down, applies what is missing, and records all as applied."""
-    database = copy(migrated_template)
-    execute(database, 'DROP TABLE _prisma_migrations; ALTER TABLE "LiteLLM_BudgetTable" DROP COLUMN "max_budget"')
-    told = set_up(release, url_of(database), tmp_path, on_path)
-    assert "All migrations resolved." in told
-    assert "Migration diff applied successfully" in told
-    assert "ERROR" not in told
-    names = {file.parent.name for file in (tmp_path / "extras").glob("migrations/*/migration.sql")}
-    assert {row["migration_name"] for row in rows(database)} == names
-    assert "0_init" in names
-    column = "SELECT FROM pg_attribute WHERE attrelid = '\"LiteLLM_BudgetTable\"'::regclass AND attname = 'max_budget'"
-    assert len(rows(database, column)) == 1
-    assert prisma("migrate", "status", "--schema", str(tmp_path / "extras"), url=url_of(database)).code == 0
-
-
-def test_litellms_second_resolver_records_what_it_has_verified(
-    empty_database: Database, tmp_path: Path, on_path: Path
-) -> None:
-    assert push(empty_database, EXTRAS, "--accept-data-loss").code == 0
-    told = set_up(PINNED, url_of(empty_database), tmp_path, on_path, v2=True)
-    assert f"adopted {len(MIGRATIONS)} packaged migrations as a baseline" in told
-    assert prisma("migrate", "status", url=url_of(empty_database)).code == 0
-
-
-@pytest.mark.parametrize("v2", [False, True])
-def test_litellm_goes_on_after_a_failed_migration(
-    migrated: Database, tmp_path: Path, on_path: Path, *, v2: bool
-) -> None:
-    """The first resolver minds no column that is already there; the second one stops at it."""
-    write(tmp_path / "extras", "99991231000000_newer", 'ALTER TABLE "LiteLLM_BudgetTable" ADD COLUMN "max_budget" INT')
-    url = url_of(migrated)
-    if v2:
-        with pytest.raises(AssertionError, match="Manual intervention required"):
-            set_up(PINNED, url, tmp_path, on_path, v2=True)
-        assert [row["migration_name"] for row in rows(migrated) if row["logs"]] == ["99991231000000_newer"]
-    else:
-        set_up(PINNED, url, tmp_path, on_path)
-        assert prisma("migrate", "status", "--schema", str(tmp_path / "extras"), url=url).code == 0
-
-
-def test_litellm_pushes(empty_database: Database, tmp_path: Path, on_path: Path) -> None:
-    set_up(PINNED, url_of(empty_database), tmp_path, on_path, migrate=False)
-    assert "is already in sync" in push(empty_database, EXTRAS).stdout

@@ -81,6 +81,10 @@ def test_keys_and_indexes() -> None:
     )
 
 
+def test_the_datasource() -> None:
+    assert parse(SCHEMA).datasource == {"provider": "postgresql", "url": Call("env", (("", "DATABASE_URL"),))}
+
+
 def test_relations() -> None:
     schema = parse(SCHEMA)
     of_team = {name: field.relation for name, field in schema.models["Team"].fields.items() if field.relation}
