@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from litellm_sqlalchemy.prisma_client import difference
 from litellm_sqlalchemy.prisma_client import migrate as ledger
 from litellm_sqlalchemy.prisma_client.database_url import parse_url
+from litellm_sqlalchemy.prisma_client.schema import parse
 from tests.database.test_prisma_tables import CATALOG, ONLY_IN_MIGRATIONS, ONLY_IN_SCHEMA
 from tests.fix_postgres import APPLICATION_PASSWORD, NUMBERS, OWNER_PASSWORD, SUPERUSER_PASSWORD, Cluster, Database
 from tests.fix_prisma import (
@@ -382,12 +384,9 @@ def test_no_error_has_the_password(project: Path, text: str) -> None:
     url = text.format(OWNER_PASSWORD)
     for arguments in (
         ("migrate", "deploy"),
-        ("migrate", "diff", "--from-url", url, "--to-empty"),
-        ("migrate", "diff", "--from-empty", f"--to-url={url}", "--script"),
+        ("migrate", "diff", f"--from-url={url}", "--to-empty"),
         ("migrate", "diff", "--from-empty", "--to-url", *url.split(" "), url, f"--from-urls={url}"),
-        ("db", "execute", "--stdin", "--url", url),
         (f"--{url}", url),
-        (url,),
     ):
         done = prisma(*arguments, url=url, directory=project)  # looks for the password in what is printed
         assert done.code == 1, arguments
@@ -492,21 +491,20 @@ CHANGES = [
 def test_a_difference_leads_from_one_to_the_other(
     empty_database: Database, project: Path, before: tuple[str, ...], after: tuple[str, ...], kinds: list[str]
 ) -> None:
-    enum = "enum Kind {\n  a\n  b\n}\n"
-    write_schema(project, *before, more=enum)
-    (project / "schema.prisma").rename(project / "before.prisma")
-    write_schema(project, *after, more=enum)
-    url = url_of(empty_database)
-    push_before = prisma("db", "push", "--schema", "before.prisma", url=url, directory=project)
-    assert (push_before.code, push_before.stderr) == (0, "")
-    for source in (("--from-url", url), ("--from-schema-datamodel", "before.prisma")):
-        told = diff(*source, "--to-schema-datamodel", "schema.prisma", "--script", "--exit-code", directory=project)
-        assert told.code == (2 if kinds else 0), told
-        assert re.findall(r"^-- (\w+)$", told.stdout, re.MULTILINE) == kinds
-    done = prisma("db", "execute", "--stdin", "--url", url, stdin=told.stdout, directory=project)
-    assert (done.code, done.stderr) == (0, "")
-    left = diff("--from-url", url, "--to-schema-datamodel", "schema.prisma", "--script", directory=project)
-    assert left.stdout == "-- This is an empty migration.\n"
+    def wanted(*fields: str) -> difference.Database:
+        write_schema(project, *fields, more="enum Kind {\n  a\n  b\n}\n")
+        return difference.of_schema(parse((project / "schema.prisma").read_text()))
+
+    old, new = wanted(*before), wanted(*after)
+    with connected(empty_database) as connection:
+        ledger.execute(connection, difference.script(difference.difference(difference.NOTHING, old)))
+        there = difference.of_connection(connection)
+        assert difference.difference(there, old) == ()
+        steps = difference.difference(there, new)
+        assert [step.kind for step in steps] == kinds
+        assert [step.kind for step in difference.difference(old, new)] == kinds
+        ledger.execute(connection, difference.script(steps))
+        assert difference.difference(difference.of_connection(connection), new) == ()
 
 
 def test_enums_change(empty_database: Database, project: Path) -> None:

@@ -82,10 +82,7 @@ def connect(url: DatabaseURL, *, create: bool = False) -> Connection:
         schema = sql.Identifier(url.schema)
         cursor.execute("SELECT FROM pg_namespace WHERE nspname = %s", (url.schema,))
         if create and cursor.rowcount == 0:
-            try:
-                cursor.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema))
-            except psycopg2.errors.InsufficientPrivilege as error:
-                raise denied(error, url) from None
+            cursor.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema))
         cursor.execute(sql.SQL("SET search_path = {}").format(schema))
         # PostgreSQL then gives up the statement, and the lock, of a process that was killed; old ones cannot.
         with contextlib.suppress(psycopg2.Error):
@@ -95,7 +92,7 @@ def connect(url: DatabaseURL, *, create: bool = False) -> Connection:
 
 def _connect(url: DatabaseURL, database: str) -> Connection:
     verified = url.sslmode != "disable" and (url.sslaccept == "strict" or url.sslmode.startswith("verify"))
-    mode = url.sslmode if url.sslmode == "verify-ca" or not verified else "verify-full"
+    mode = "verify-full" if verified and url.sslmode != "verify-ca" else url.sslmode
     if url.sslidentity:
         raise MigrateError("The option sslidentity of the database's URL is not supported here: leave it out", "P1011")
     connection = psycopg2.connect(
@@ -105,8 +102,8 @@ def _connect(url: DatabaseURL, database: str) -> Connection:
         user=url.user or None,
         password=url.password,
         sslmode=mode,
-        # libpq's `require` verifies where it has a certificate to verify by, and Prisma's does not.
-        sslrootcert=(url.sslcert or "system") if verified else None,
+        # Only then: libpq's `require` verifies where it has a certificate to verify by, and Prisma's does not.
+        sslrootcert=(url.sslcert or ("system" if mode == "verify-full" else None)) if verified else None,
         channel_binding=url.channel_binding,
         target_session_attrs=url.target_session_attrs,
         connect_timeout=url.connect_timeout or 0,
@@ -336,7 +333,7 @@ def deploy(connection: Connection, url: DatabaseURL, known: tuple[Migration, ...
     with lock(connection, url):
         rows = _rows(connection)
         if rows is None:
-            _initialize(connection, url)
+            _initialize(connection)
             rows = ()
         if failed := [row for row in rows if row.failed]:
             raise _found_failed(failed)
@@ -475,7 +472,7 @@ def _rows(connection: Connection) -> tuple[Row, ...] | None:
         return tuple(Row(*row) for row in cursor)
 
 
-def _initialize(connection: Connection, url: DatabaseURL) -> None:
+def _initialize(connection: Connection) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace "
@@ -487,10 +484,7 @@ def _initialize(connection: Connection, url: DatabaseURL) -> None:
                 f"of the migrations, record these as applied (prisma migrate resolve --applied NAME), see {BASELINE}",
                 "P3005",
             )
-        try:
-            cursor.execute(LEDGER)
-        except psycopg2.errors.InsufficientPrivilege as error:
-            raise denied(error, url) from None
+        cursor.execute(LEDGER)
 
 
 def _found_failed(rows: list[Row]) -> MigrateError:
