@@ -545,10 +545,11 @@ def test_the_way_back_and_relations(empty_database: Database, project: Path) -> 
 
 
 def test_what_prismas_language_cannot_say_is_no_difference(empty_database: Database, project: Path) -> None:
-    write_schema(project, "name String", "tags String[]")
+    write_schema(project, "name String", "tags String[] @default([])", "at DateTime @default(now())")
     push(empty_database, project)
     empty_database.cluster.execute(
-        'ALTER TABLE "Thing" ALTER tags SET NOT NULL; CREATE INDEX ON "Thing" (lower(name)); '
+        "ALTER TABLE \"Thing\" ALTER tags SET NOT NULL, ALTER tags SET DEFAULT '{}', ALTER at SET DEFAULT now(); "
+        'CREATE INDEX ON "Thing" (lower(name)); '
         'CREATE UNIQUE INDEX ON "Thing" (name) WHERE name > \'x\'; CREATE VIEW seen AS SELECT * FROM "Thing"; '
         "CREATE TABLE _prisma_migrations (id text)",
         empty_database.name,
