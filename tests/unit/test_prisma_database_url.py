@@ -6,7 +6,7 @@ import string
 from urllib.parse import quote
 
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from litellm_sqlalchemy.prisma_client.database_url import DatabaseURL, DatabaseURLError, parse_url
@@ -246,8 +246,10 @@ def test_a_url_says_what_was_written(url: DatabaseURL) -> None:
 @given(st.data())
 def test_no_error_repeats_a_password(data: st.DataObject) -> None:
     """Whatever is done to a URL: characters put in, taken out, and parts swapped."""
-    password = data.draw(st.text(string.ascii_letters + string.digits + "@:/?#%$ &=[]{}\\", min_size=8, max_size=20))
+    # Of no word that a message has.
+    password = "Zq7" + data.draw(st.text(string.ascii_letters + "0123@:/?#%$ &=[]{}\\", min_size=5, max_size=20))
     url = dataclasses.replace(data.draw(urls), password=None, sslpassword=None)
+    assume(password not in repr(url))
     text = written(url).replace("@", f":{password}@", 1)
     for _ in range(data.draw(st.integers(0, 4))):
         at = data.draw(st.integers(0, len(text)))
