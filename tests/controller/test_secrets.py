@@ -12,6 +12,7 @@ import yaml
 ROOT = Path(__file__).parents[2]
 NEEDED = {
     "litellm_gateway_master_key",
+    "litellm_gateway_salt_key",
     "postgres17_application_password",
     "postgres17_owner_password",
     "postgres17_reader_password",

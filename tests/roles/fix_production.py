@@ -12,6 +12,7 @@ SECRETS = {
     "postgres17_application_password": "application-password-of-the-test",
     "postgres17_reader_password": "reader-password-of-the-test",
     "litellm_gateway_master_key": "sk-master-key-of-the-test",
+    "litellm_gateway_salt_key": "sk-salt-key-of-the-test",
     "vault_openai_api_key": "sk-provider-key-of-the-test",
 }
 

@@ -79,7 +79,7 @@ class Prisma:
         use_dotenv: Taken, and not used: LiteLLM reads .env itself.
         log_queries: Taken, and not used: PostgreSQL logs statements.
         auto_register: Whether `get_client` gives this one.
-        datasource: {"url": …} instead of DATABASE_URL.
+        datasource: {"url": …} instead of DATABASE_URL; one that has been read already will do as well.
         connect_timeout: How long `connect` waits for the database.
         http: Taken, and not used: there is no HTTP.
     """
@@ -165,6 +165,8 @@ class Prisma:
 
     def _url(self) -> DatabaseURL:
         text = self._datasource["url"] if self._datasource else os.environ.get("DATABASE_URL", "")
+        if isinstance(text, DatabaseURL):
+            return text
         try:
             return parse_url(text)
         except DatabaseURLError as error:

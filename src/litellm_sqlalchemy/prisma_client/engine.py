@@ -174,7 +174,7 @@ class Engine:
 
         try:
             async with asyncio.timeout(timeout.total_seconds()):
-                await self._shielded(self._translated(try_it(), None))
+                await self._shielded(self._translated(try_it()))
         except TimeoutError:
             raise errors.EngineConnectionError(
                 f"Can't reach database server at `{connect.server(self._url)}` within {timeout.total_seconds()} s"
@@ -215,17 +215,17 @@ class Engine:
     async def _query_within(self, transaction: _Transaction, content: Query) -> Value:
         async with transaction.lock:
             transaction.check("query")
-            return await self._translated(self._steps(content, transaction.connection), content)
+            return await self._translated(self._steps(content, transaction.connection))
 
     async def _query_alone(self, content: Query, abandoned: asyncio.Event) -> Value:
         # Each connection may have a plan of before a migration; it is closed then, and nothing has been done.
         for _ in range(connect.pool_size(self._url)):
             try:
-                return await self._translated(self._on_connection(content, abandoned), content)
+                return await self._translated(self._on_connection(content, abandoned))
             except errors.PrismaError as error:
                 if STALE_PLAN not in str(error):
                     raise
-        return await self._translated(self._on_connection(content, abandoned), content)
+        return await self._translated(self._on_connection(content, abandoned))
 
     async def _on_connection(self, content: Query, abandoned: asyncio.Event) -> Value:
         several = content.is_batch or any(
@@ -257,7 +257,13 @@ class Engine:
 
     async def _raw(self, step: RawStatement, connection: AsyncConnection) -> Value:
         sql, parameters = raw_sql.statement(step.sql, step.parameters, self._driver)
-        result = await connection.exec_driver_sql(sql, parameters or None)
+        try:
+            result = await connection.exec_driver_sql(sql, parameters or None)
+        except exc.DBAPIError as error:
+            fault = errors.DatabaseFault(error)
+            if fault.is_about_connection or STALE_PLAN in fault.message:
+                raise
+            raise errors.of_raw_query(fault) from error
         if step.method == "execute_raw":
             return max(result.rowcount, 0)
         return raw_sql.shaped(list(result.keys()), result.fetchall()) if result.returns_rows else []
@@ -294,7 +300,7 @@ class Engine:
                 "Transaction API error: Unable to start a transaction in the given time. Either all connections are in "
                 "use (raise connection_limit in DATABASE_URL, or max_wait), or the database is slow to connect to."
             )
-        connection = await self._translated(starting, None)
+        connection = await self._translated(starting)
         transaction = _Transaction(connection, limits["timeout"])
         tx_id = uuid.uuid4().hex
         self._transactions[tx_id] = transaction
@@ -324,7 +330,7 @@ class Engine:
             PrismaError: It cannot be committed, and is rolled back.
         """
         transaction = self._transaction(tx_id)
-        await self._shielded(self._translated(self._end(transaction, "committed", check="commit"), None))
+        await self._shielded(self._translated(self._end(transaction, "committed", check="commit")))
 
     async def rollback_transaction(self, tx_id: str) -> None:
         """Roll back.
@@ -336,7 +342,7 @@ class Engine:
             TransactionError: It is not open.
         """
         transaction = self._transaction(tx_id)
-        await self._shielded(self._translated(self._end(transaction, "rolled back", check="rollback"), None))
+        await self._shielded(self._translated(self._end(transaction, "rolled back", check="rollback")))
 
     def _transaction(self, tx_id: str) -> _Transaction:
         found = self._transactions.get(tx_id)
@@ -386,7 +392,7 @@ class Engine:
                 abandoned.set()
             raise
 
-    async def _translated(self, work: Awaitable[T], content: Query | None) -> T:
+    async def _translated(self, work: Awaitable[T]) -> T:
         """Wait for something, and raise what prisma-client-py would."""
         try:
             return await work
@@ -405,8 +411,9 @@ class Engine:
             fault = errors.DatabaseFault(error)
             if (away := errors.of_connection(fault, connect.server(self._url))) is not None:
                 raise away from error
-            is_raw = content is not None and not content.is_batch and isinstance(content.steps[0], RawStatement)
-            raise (errors.of_raw_query if is_raw else errors.of_model_query)(fault) from error
+            raise errors.of_model_query(fault) from error
+        except LookupError as error:  # of SQLAlchemy
+            raise errors.data_error(None, f"The database has a value that the schema does not know: {error}") from None
 
 
 def driver_of(environment: Mapping[str, str]) -> raw_sql.Driver:

@@ -327,6 +327,7 @@ def not_found(cause: str) -> DataError:
 # --- PostgreSQL's errors ------------------------------------------------------------------------------------------
 
 KEY_DETAIL = re.compile(r"^Key \((?P<columns>.*?)\)[ =]")
+COLUMN = re.compile(r'column (?:"(?P<quoted>[^"]+)"|(?P<plain>\S+))')
 QUOTED = re.compile(r'"([^"]+)"')
 
 
@@ -415,7 +416,8 @@ def _table(fault: DatabaseFault) -> DataError:
 
 
 def _column(fault: DatabaseFault) -> DataError:
-    column = fault.named
+    match = COLUMN.search(fault.message)
+    column = (match["quoted"] or match["plain"]) if match else fault.named
     return data_error("P2022", f"The column `{column}` does not exist in the current database.", {"column": column})
 
 

@@ -11,7 +11,7 @@ import re
 import socket
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -316,13 +316,16 @@ def migrations(folder: Path) -> tuple[Migration, ...]:
     return tuple(Migration(one.name, one / "migration.sql") for one in sorted(folder.iterdir()) if one.is_dir())
 
 
-def deploy(connection: Connection, url: DatabaseURL, known: tuple[Migration, ...]) -> Iterator[str]:
+def deploy(
+    connection: Connection, url: DatabaseURL, known: tuple[Migration, ...], besides: Sequence[str] = ()
+) -> Iterator[str]:
     """Apply what is not applied yet.
 
     Args:
         connection: Where.
         url: Where that is, for errors.
         known: All migrations, in order.
+        besides: Tables that may be there before the first migration.
 
     Yields:
         The name of each one that has been applied.
@@ -333,7 +336,7 @@ def deploy(connection: Connection, url: DatabaseURL, known: tuple[Migration, ...
     with lock(connection, url):
         rows = _rows(connection)
         if rows is None:
-            _initialize(connection)
+            _initialize(connection, besides)
             rows = ()
         if failed := [row for row in rows if row.failed]:
             raise _found_failed(failed)
@@ -472,11 +475,12 @@ def _rows(connection: Connection) -> tuple[Row, ...] | None:
         return tuple(Row(*row) for row in cursor)
 
 
-def _initialize(connection: Connection) -> None:
+def _initialize(connection: Connection, besides: Sequence[str]) -> None:
     with connection.cursor() as cursor:
         cursor.execute(
             "SELECT FROM pg_class JOIN pg_namespace ON pg_namespace.oid = relnamespace "
-            "WHERE nspname = current_schema() AND relkind = 'r' AND relname <> 'spatial_ref_sys' LIMIT 1"
+            "WHERE nspname = current_schema() AND relkind = 'r' AND relname <> ALL (%s) LIMIT 1",
+            (["spatial_ref_sys", *besides],),
         )
         if cursor.rowcount:
             raise MigrateError(

@@ -99,7 +99,13 @@ class Compiler:
     # --- where ----------------------------------------------------------------------------------------------------
 
     def where(
-        self, entity: Entity, source: FromClause, where: Arguments | None, *, inverted: bool = False
+        self,
+        entity: Entity,
+        source: FromClause,
+        where: Arguments | None,
+        *,
+        inverted: bool = False,
+        grouped: bool = False,
     ) -> Condition:
         """Compile a filter.
 
@@ -108,21 +114,23 @@ class Compiler:
             source: Its table, or an alias of it.
             where: The filter; None finds all.
             inverted: Whether an odd number of NOTs is around it.
+            grouped: Whether it is within a group: there, groups without anything in them are dropped.
 
         Raises:
             FieldNotFoundError: It names what is not there.
             DataError: A value is of the wrong type.
         """
-        return _all(list(self._conditions(entity, source, where or {}, inverted=inverted)))
+        return _all(list(self._conditions(entity, source, where or {}, inverted=inverted, grouped=grouped)))
 
     def _conditions(
-        self, entity: Entity, source: FromClause, where: Arguments, *, inverted: bool
+        self, entity: Entity, source: FromClause, where: Arguments, *, inverted: bool, grouped: bool
     ) -> Iterable[Condition]:
         if not isinstance(where, Mapping):
             raise invalid(f"a filter of {entity.model.name} must be an object, not {type(where).__name__}")
         for name, value in where.items():
             if name in GROUPS:
-                yield self._group(entity, source, name, value, inverted=inverted)
+                if not (grouped and _is_empty_group({name: value})):
+                    yield self._group(entity, source, name, value, inverted=inverted)
                 continue
             field = entity.model.fields.get(name)
             if field is None:
@@ -140,9 +148,9 @@ class Compiler:
         members = value if isinstance(value, list) else [value]
         if any(not isinstance(member, Mapping) for member in members):
             raise invalid(f"{name} of {entity.model.name} takes filters")
-        # A group without anything in it is dropped within a group; on its own, OR finds nothing.
+        # On its own, an OR without anything in it finds nothing.
         found = [
-            self.where(entity, source, member, inverted=inverted is not (name == "NOT"))
+            self.where(entity, source, member, inverted=inverted is not (name == "NOT"), grouped=True)
             for member in members
             if not _is_empty_group(member)
         ]
@@ -173,6 +181,8 @@ class Compiler:
             raise unknown(other, min(strange), "where")
         conditions = []
         for name, inner in value.items():
+            if inner is None and field.is_required:
+                raise missing(f"{field.name} of {entity.model.name} always leads to a row")
             found = self._to_one(other, alias, joined, inner)
             conditions.append(found if name == "is" else not_(found))
         return _all(conditions)

@@ -15,7 +15,7 @@ from litellm_sqlalchemy.prisma_client.grouping import Grouping
 from litellm_sqlalchemy.prisma_client.query import Arguments, Compiler, column_field, unknown
 from litellm_sqlalchemy.prisma_client.rows import Row
 from litellm_sqlalchemy.prisma_client.schema import Field, Value
-from litellm_sqlalchemy.prisma_client.values import plain
+from litellm_sqlalchemy.prisma_client.values import LARGEST_BIGINT, plain
 
 ROWS_AT_ONCE = 1_000  # of one result, made between two looks at the event loop
 INCLUDE_ARGUMENTS = frozenset({"where", "orderBy", "take", "skip", "cursor", "distinct", "include"})
@@ -140,6 +140,9 @@ class Reads:
             group: dict[str, Value] = {}
             for name, value in zip(names, row, strict=True):
                 target = group if len(name) == 1 else group.setdefault(name[0], {})
+                if name[0] == "_sum" and isinstance(value, str) and int(value) > LARGEST_BIGINT:
+                    text = f"Could not convert from `BigDecimal({value})` to `BigInt`"
+                    raise data_error("P2023", f"Inconsistent column data: {text}", {"message": text})
                 target[name[-1]] = plain(value, "group")
             groups.append(group)
         return groups[::-1] if (arguments.get("take") or 0) < 0 else groups

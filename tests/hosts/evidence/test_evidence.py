@@ -17,6 +17,7 @@ FILES = {
     "responses_head.txt",
     "service_status.txt",
     "summary.json",
+    "virtual_keys.json",
 }
 
 

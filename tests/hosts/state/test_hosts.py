@@ -90,7 +90,9 @@ def test_secrets_are_where_only_their_owner_reads_them(gateway: Host, path: str,
 
 def test_there_are_no_credentials_but_those_that_are_used(gateway: Host) -> None:
     assert sorted(gateway.file("/etc/litellm/credentials").listdir()) == [
+        "DATABASE_URL",
         "LITELLM_MASTER_KEY",
+        "LITELLM_SALT_KEY",
         "ledger_database_password",
     ]
 
