@@ -41,19 +41,23 @@ def run(python: Path, environment: dict[str, str], made: Iterable[Case], url: st
     Raises:
         RuntimeError: It broke off.
     """
-    with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file:
+    # No pipe: Node makes of one that it inherits something that Python cannot write a long line to.
+    with tempfile.NamedTemporaryFile("w", suffix=".jsonl") as file, tempfile.TemporaryFile("w+") as answers:
         file.writelines(json.dumps(one, ensure_ascii=False) + "\n" for one in made)
         file.flush()
         done = subprocess.run(
             [str(python), str(RUNNER), file.name, url],
             env={**os.environ, **environment},
-            capture_output=True,
+            stdout=answers,
+            stderr=subprocess.PIPE,
             text=True,
             check=False,
         )
+        answers.seek(0)
+        outcomes = [json.loads(line) for line in answers if line.endswith("\n")]
     if done.returncode:
-        raise RuntimeError(f"The runner broke off after {done.stdout.count(chr(10))} cases:\n{done.stderr[-3000:]}")
-    return [json.loads(line) for line in done.stdout.rstrip("\n").split("\n")]
+        raise RuntimeError(f"The runner broke off after {len(outcomes)} cases:\n{done.stderr[-3000:]}")
+    return outcomes
 
 
 def record(name: str, made: list[Case], outcomes: list[Outcome]) -> None:

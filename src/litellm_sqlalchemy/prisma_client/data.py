@@ -13,7 +13,7 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy import func
 
 from litellm_sqlalchemy.prisma_client.description import Entity
-from litellm_sqlalchemy.prisma_client.errors import invalid, misfit, missing
+from litellm_sqlalchemy.prisma_client.errors import DataError, invalid, misfit, missing
 from litellm_sqlalchemy.prisma_client.query import Arguments, Compiler, unknown
 from litellm_sqlalchemy.prisma_client.schema import Call, Field, Name, Value
 
@@ -35,24 +35,31 @@ class DataCompiler:
         self._compiler = compiler
         self._now = dt.datetime.now(dt.UTC)  # one for all of a request
 
-    def nested(self, entity: Entity, data: Arguments) -> list[tuple[Field, Arguments]]:
+    def nested(self, entity: Entity, data: Arguments, *, is_new: bool = False) -> list[tuple[Field, Arguments]]:
         """Give what a write has for related rows: each relation with its operations.
 
         Args:
             entity: What is written.
             data: As the caller gives it.
+            is_new: Whether it makes a row.
 
         Raises:
             DataError: It is no data of this model.
         """
+        if data is None:
+            raise missing(f"data of {entity.model.name}", "P2012")
         if not isinstance(data, Mapping):
-            raise invalid(f"the data of {entity.model.name} must be an object, not {type(data).__name__}")
+            raise misfit(f"the data of {entity.model.name} must be an object, not {type(data).__name__}")
         found = []
         for name, value in data.items():
             one = entity.model.fields.get(name)
             if one is None:
+                if is_new:
+                    self.new(entity, data, {})  # a value that is missing comes first
                 raise unknown(entity, name, "data")
-            if one.relation is not None and value is not None:
+            if one.relation is not None:
+                if value is None:
+                    raise missing(f"{entity.model.name}.{name}")
                 if not isinstance(value, Mapping):
                     raise invalid(f"{name} of {entity.model.name} takes connect, create and the like")
                 found.append((one, value))
@@ -90,18 +97,32 @@ class DataCompiler:
             value = data.get(one.name)
             if isinstance(value, Mapping) and value.keys() == {"set"} and one.type != "Json":
                 value = value["set"]
-            if one.name in data and (value is not None or not one.is_required):
-                values[column] = self._compiler.value(one, value)
+            if one.name in data and (value is not None or not (one.is_required or one.is_list)):
+                values[column] = self._given(entity, one, value)
             elif one.name not in data and self._has_default(one):
                 if (default := self._default(one)) is not None:
                     values[column] = self._compiler.value(one, default)
-            elif one.is_list:
+            elif one.name not in data and one.is_list:
                 values[column] = self._compiler.value(one, None)
             elif one.is_required:
                 raise missing(f"{entity.model.name}.{one.name}")
             else:
                 values[column] = self._compiler.value(one, None)
         return values
+
+    def _given(self, entity: Entity, one: Field, value: Value) -> Value:
+        """Make what SQLAlchemy takes for a value of a new row."""
+        try:
+            if one.is_list and not isinstance(value, list):
+                raise invalid(
+                    f"{one.name} of {entity.model.name} is a list, and does not take a {type(value).__name__}"
+                )
+            return self._compiler.value(one, value)
+        except DataError as error:
+            if error.code is None or not one.is_required or one.is_list or one.type == "Json":
+                raise
+            # Of a field that takes one type alone, prisma-client-py says no more than that it does not fit.
+            raise misfit(str(error)) from None
 
     def _has_default(self, one: Field) -> bool:
         return one.default is not None or one.is_updated_at

@@ -29,7 +29,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from litellm_sqlalchemy.prisma_client.description import Description, Entity
-from litellm_sqlalchemy.prisma_client.errors import DataError, data_error, invalid, misfit, missing
+from litellm_sqlalchemy.prisma_client.errors import DataError, data_error, misfit, missing
 from litellm_sqlalchemy.prisma_client.schema import Field, Value
 from litellm_sqlalchemy.prisma_client.values import element, to_database
 
@@ -91,6 +91,8 @@ class Compiler:
     def _element(self, field: Field, value: Value) -> Value:
         if value is None:
             raise missing(f"{field.name} is compared with NULL, which only `equals` and `not` take")
+        if isinstance(value, Mapping) and field.type != "Json":
+            raise missing(f"{field.name} is compared with an object")
         return element(field, value, self._enums)
 
     def _elements(self, field: Field, values: Value) -> list[Value]:
@@ -120,13 +122,14 @@ class Compiler:
             FieldNotFoundError: It names what is not there.
             DataError: A value is of the wrong type.
         """
-        return _all(list(self._conditions(entity, source, where or {}, inverted=inverted, grouped=grouped)))
+        where = {} if where is None else where
+        return _all(list(self._conditions(entity, source, where, inverted=inverted, grouped=grouped)))
 
     def _conditions(
         self, entity: Entity, source: FromClause, where: Arguments, *, inverted: bool, grouped: bool
     ) -> Iterable[Condition]:
         if not isinstance(where, Mapping):
-            raise invalid(f"a filter of {entity.model.name} must be an object, not {type(where).__name__}")
+            raise misfit(f"a filter of {entity.model.name} must be an object, not {type(where).__name__}")
         for name, value in where.items():
             if name in GROUPS:
                 if not (grouped and _is_empty_group({name: value})):
@@ -146,8 +149,8 @@ class Compiler:
 
     def _group(self, entity: Entity, source: FromClause, name: str, value: Value, *, inverted: bool) -> Condition:
         members = value if isinstance(value, list) else [value]
-        if any(not isinstance(member, Mapping) for member in members):
-            raise invalid(f"{name} of {entity.model.name} takes filters")
+        if any(not isinstance(member, Mapping) for member in members) or (name == "OR" and members is not value):
+            raise misfit(f"{name} of {entity.model.name} takes a list of filters")
         # On its own, an OR without anything in it finds nothing.
         found = [
             self.where(entity, source, member, inverted=inverted is not (name == "NOT"), grouped=True)
@@ -198,8 +201,10 @@ class Compiler:
     def _to_many(
         self, other: Entity, alias: FromClause, joined: Condition, field: Field, value: Value
     ) -> Iterable[Condition]:
+        if value is None:
+            raise missing(f"{field.name} is a list, which is never NULL", "P2012")
         if not isinstance(value, Mapping):
-            raise invalid(f"{field.name} takes some, every or none")
+            raise misfit(f"{field.name} takes some, every or none")
         for name, inner in value.items():
             if name not in {"some", "every", "none"}:
                 raise unknown(other, name, f"where.{field.name}")
@@ -234,11 +239,15 @@ class Compiler:
     ) -> Condition:
         """Compile a filter; negated: each of its operators is, and a `not` in there is no other than one alone."""
         if not isinstance(value, Mapping):
+            if value is not None and not self._fits(field, value):
+                raise misfit(f"{field.name} is of type {field.type}, and is not compared with a {type(value).__name__}")
             value = {"equals": value}
         insensitive = value.get("mode", "insensitive" if insensitive else None) == "insensitive"
         conditions = []
         for name, operand in value.items():
             if name == "mode":
+                if field.type != "String" or operand not in ("default", "insensitive"):
+                    raise misfit(f"{field.name} of type {field.type} has no mode {operand}")
                 continue
             if name == "not":
                 conditions.append(self._scalar(field, column, operand, insensitive=insensitive, negated=True))
@@ -246,6 +255,13 @@ class Compiler:
             condition = self._operator(field, column, name, operand, insensitive=insensitive)
             conditions.append(not_(condition) if negated else condition)
         return _all(conditions)
+
+    def _fits(self, field: Field, value: Value) -> bool:
+        try:
+            element(field, value, self._enums)
+        except DataError as error:
+            return error.code is None  # it is of the type, and too large
+        return True
 
     def _equals(self, field: Field, column: ColumnElement[Any], value: Value) -> Condition:
         if value is None:
@@ -262,7 +278,7 @@ class Compiler:
             if insensitive and operand is not None:
                 return column.ilike(self._element(field, operand))
             return self._equals(field, column, operand)
-        if name in {"in", "notIn"}:
+        if name in {"in", "notIn"} and field.type != "Boolean":
             return self._membership(field, column, name, operand, insensitive=insensitive)
         if name in _COMPARISONS and field.type not in {"Boolean", "Bytes"}:
             bound: Any = literal(self._element(field, operand), column.type)
@@ -296,11 +312,18 @@ class Compiler:
         if name not in LIST_OPERATORS:
             raise misfit(f"field {field.name} is a list, which has no filter `{name}`")
         if name == "isEmpty":
+            if not isinstance(operand, bool):
+                raise misfit(f"is_empty of {field.name} must be True or False")
             empty = literal([], column.type)
             return column == empty if operand else column != empty
         if operand is None:
             return false() if name == "has" else column.is_(None)
-        values = literal(self._elements(field, operand), column.type)
+        if isinstance(operand, list) is (name == "has"):
+            raise misfit(f"`{name}` of {field.name} takes {'one value' if name == 'has' else 'a list'}")
+        try:
+            values = literal(self._elements(field, operand), column.type)
+        except DataError as error:
+            raise misfit(str(error)) from None
         if name == "equals":
             return column == values
         return column.op("&&" if name == "hasSome" else "@>", is_comparison=True)(values)
@@ -328,7 +351,7 @@ class Compiler:
                     raise missing(f"{field.name} can't be compared with NULL: give Json(None), which is JSON's own")
                 bound = literal(self._json_value(field, operand), JSONB())
                 conditions.append(target == bound if name == "equals" else target != bound)
-            elif name not in {"path", "mode"}:
+            elif name != "path":
                 condition, kind = self._json_operator(field, target, text, name, operand)
                 # Prisma does not negate what it says of the kind of value.
                 of_kind = func.jsonb_typeof(target) == kind
@@ -383,6 +406,8 @@ class Compiler:
             FieldNotFoundError: Nothing in it is unique.
             MissingRequiredValueError: A value in it is missing or NULL.
         """
+        if where is None:
+            raise missing(f"`where` of one {entity.model.name}", "P2012")
         if not isinstance(where, Mapping) or not where.keys() & entity.uniques.keys():
             raise misfit(f"`where` of one {entity.model.name} needs one of {', '.join(entity.uniques)}")
         found: dict[str, Value] = {}

@@ -5,6 +5,7 @@ text, even where a timestamp is wanted, so statements cast (`$1::timestamp`). A 
 expects would refuse the text. So each `$n` gets its type: `$1::text::timestamp`.
 """
 
+import json
 import re
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -140,6 +141,10 @@ def _sendable(value: Value, kind: str | None) -> Value:
         return [item if item is None or isinstance(item, str) else str(item) for item in value]
     if kind == "float8[]":
         return [None if item is None else float(item) for item in value]
+    if kind == "jsonb":
+        return json.dumps(value)
+    if kind == "jsonb[]":
+        return [None if item is None else json.dumps(item) for item in value]
     return value
 
 

@@ -113,9 +113,9 @@ def _json(field: Field, value: Value) -> Value:
     """Take a Json, or a text of JSON."""
     if isinstance(value, Json):
         data = json.loads(written(value)) if _has_more_than_json(value.data) else value.data
-    elif isinstance(value, str):
+    elif not isinstance(value, dict | list) and isinstance(text := written(value), str):
         try:
-            data = json.loads(value)
+            data = json.loads(text)
         except ValueError:
             raise invalid(f"field {field.name} is of type Json, and the text is no JSON: give Json(…)") from None
     else:
@@ -143,7 +143,9 @@ def _boolean(value: Value) -> bool | None:
 def _int(value: Value) -> int | None:
     if isinstance(value, bool | str):
         return None
-    return _fitting(int(value), LARGEST_INT, "an INT4") if value == int(value) else None
+    if abs(value) > LARGEST_BIGINT or value != int(value):
+        return None
+    return _fitting(int(value), LARGEST_INT, "an INT4")
 
 
 def _bigint(value: Value) -> int | None:
@@ -174,7 +176,7 @@ def _datetime(value: Value) -> dt.datetime | None:
     if not isinstance(value, str) or not DATETIME.fullmatch(value):
         return None
     moment = dt.datetime.fromisoformat(value.upper())
-    return moment.astimezone(dt.UTC).replace(tzinfo=None, microsecond=moment.microsecond // 1000 * 1000)
+    return moment.astimezone(dt.UTC).replace(tzinfo=None)
 
 
 def _bytes(value: Value) -> bytes | None:

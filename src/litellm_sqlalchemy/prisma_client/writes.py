@@ -46,7 +46,7 @@ class Writes:
             fixed: Values of columns that lead to a row around it.
         """
         values = dict(fixed or {})
-        nested = self._data.nested(entity, data)
+        nested = self._data.nested(entity, data, is_new=True)
         for relation, wanted in nested:
             if owns(relation):
                 values.update(await self._nested.link(entity, relation, wanted))
@@ -60,6 +60,8 @@ class Writes:
     async def create_many(self, entity: Entity, arguments: Arguments) -> int:
         """Create rows, and count them."""
         data = arguments["data"]
+        if data is None:
+            raise missing(f"data of create_many of {entity.model.name}", "P2012")
         groups: dict[frozenset[str], list[Values]] = {}
         for one in data if isinstance(data, list) else [data]:
             if self._data.nested(entity, one):
