@@ -178,9 +178,9 @@ class Reads:
         keys = {key for row in rows if None not in (key := tuple(getattr(row, mine.name) for mine, _ in joined))}
         by_key: dict[tuple[Value, ...], list[Row]] = {}
         arguments = {name: value for name, value in arguments.items() if value is not None}
+        statement = self._selection(other, arguments, paged=False)  # looks at the arguments, also if there are no rows
         if keys:
-            statement = self._selection(other, arguments, paged=False).where(self._among(other, joined, keys))
-            loaded = await self.rows(other, statement)
+            loaded = await self.rows(other, statement.where(self._among(other, joined, keys)))
             for row in loaded:
                 by_key.setdefault(tuple(getattr(row, theirs.name) for _, theirs in joined), []).append(row)
         kept: list[Row] = []
