@@ -28,6 +28,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import psycopg2.errors
+
 from litellm_sqlalchemy.prisma_client import litellm_schema, migrate
 from litellm_sqlalchemy.prisma_client.database_url import DatabaseURL, SSLMode
 from litellm_sqlalchemy.prisma_client.errors import PrismaError
@@ -134,7 +136,10 @@ def upgrade(url: DatabaseURL) -> dict[str, Any]:
         PrismaError: A view cannot be made.
     """
     with contextlib.closing(migrate.connect(url)) as connection:
-        applied = list(migrate.deploy(connection, url, _migrations(), besides=_others(connection)))
+        try:
+            applied = list(migrate.deploy(connection, url, _migrations(), besides=_others(connection)))
+        except psycopg2.errors.InsufficientPrivilege as error:
+            raise migrate.denied(error, url) from None
         missing = _views_missing(connection)
         if missing:
             asyncio.run(_make_views(url))
