@@ -134,7 +134,9 @@ def test_units_take_their_secrets_as_credentials(rendered: dict[str, dict[str, s
         == {
             "litellm.service": {
                 "/etc/litellm/config.yaml",
+                "/etc/litellm/credentials/DATABASE_URL",
                 "/etc/litellm/credentials/LITELLM_MASTER_KEY",
+                "/etc/litellm/credentials/LITELLM_SALT_KEY",
                 "/etc/litellm/credentials/OPENAI_API_KEY",
             },
             "ledger-drain.service": {"/etc/litellm/credentials/ledger_database_password"},
