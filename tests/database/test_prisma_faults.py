@@ -74,6 +74,23 @@ async def test_a_thousand_cancelled_calls_leave_nothing_behind(
     assert len(sessions(cluster, litellm_database)) <= 4
 
 
+async def test_a_client_that_nobody_has_leaves_no_session(
+    client: Prisma, cluster: Cluster, litellm_database: str
+) -> None:
+    other = Prisma(datasource={"url": url(cluster, litellm_database)})
+    await other.connect()
+    await works(other)
+    await works(client)
+    assert len(sessions(cluster, litellm_database)) > 4
+    del other
+    gc.collect()
+    for _ in range(100):
+        if len(sessions(cluster, litellm_database)) <= 4:
+            break
+        await asyncio.sleep(0.1)
+    assert len(sessions(cluster, litellm_database)) <= 4
+
+
 async def test_what_is_cancelled_in_a_transaction_is_rolled_back(client: Prisma) -> None:
     begun = asyncio.Event()
 

@@ -202,7 +202,7 @@ class Prisma:
         return other
 
     def __del__(self) -> None:
-        """Leave the connections to the garbage collector without a word."""
+        """Have the connections closed."""
         engine, copied = self.__dict__.get("_internal_engine"), self.__dict__.get("_copied")
         if engine is not None and not copied:
             engine.stop()

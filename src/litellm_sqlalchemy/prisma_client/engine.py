@@ -31,6 +31,8 @@ STALE_PLAN = "cached plan must not change result type"
 LAST_OPERATIONS_SECONDS = 10.0  # for what is under way when the client disconnects
 
 T = TypeVar("T")
+# Those with connections: the garbage collector, which may find a client, must not take its connections apart.
+_CONNECTED: set["Engine"] = set()
 log = logging.getLogger("litellm_sqlalchemy.prisma")
 
 
@@ -141,6 +143,7 @@ class Engine:
         self._single = self._pool if url.pgbouncer else self._pool.execution_options(isolation_level="AUTOCOMMIT")
         self._transactions: OrderedDict[str, _Transaction] = OrderedDict()
         self._tasks: set[asyncio.Task[Any]] = set()
+        self._loop: asyncio.AbstractEventLoop | None = None  # once there are connections
         event.listen(self._pool.sync_engine, "checkout", self._check)
         event.listen(self._pool.sync_engine, "checkin", self._note)
 
@@ -167,6 +170,8 @@ class Engine:
         Raises:
             EngineConnectionError: It is not.
         """
+        self._loop = asyncio.get_running_loop()
+        _CONNECTED.add(self)
 
         async def try_it() -> None:
             async with self._single.connect():
@@ -184,13 +189,21 @@ class Engine:
         """Roll back what is open, and close all connections."""
         for transaction in list(self._transactions.values()):
             await self._end(transaction, "rolled back")
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=LAST_OPERATIONS_SECONDS)
+        if others := self._tasks - {asyncio.current_task()}:
+            await asyncio.wait(others, timeout=LAST_OPERATIONS_SECONDS)
         await self._pool.dispose()
+        _CONNECTED.discard(self)
 
     def stop(self) -> None:
-        """Forget the connections, when nobody closes them: the interpreter does."""
-        self._pool.sync_engine.dispose(close=False)
+        """Close the connections of a client that nobody has any more, as LiteLLM leaves one when its token changes.
+
+        May be called by the garbage collector, in any thread.
+        """
+        if self._loop is None or not self._loop.is_running():
+            self._pool.sync_engine.dispose(close=False)
+            _CONNECTED.discard(self)
+            return
+        self._loop.call_soon_threadsafe(lambda: self._spawn(self.aclose()))
 
     # --- queries --------------------------------------------------------------------------------------------------
 
