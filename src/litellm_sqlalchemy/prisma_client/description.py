@@ -2,8 +2,9 @@
 
 from collections.abc import Mapping  # noqa: TC003
 from functools import cached_property
+from typing import Any
 
-from sqlalchemy import Column, FromClause, MetaData, Table
+from sqlalchemy import Column, FromClause, MetaData, Select, Table, select
 
 from litellm_sqlalchemy.prisma_client import rows
 from litellm_sqlalchemy.prisma_client.schema import Field, Model, Relation, Schema, Unique, Value
@@ -43,13 +44,15 @@ class Entity:
         """
         return (self.table if source is None else source).c[field.column]  # type: ignore[index, return-value]
 
-    def selected(self, source: FromClause | None = None) -> list[Column[Value]]:
-        """Give all columns, in the schema's order.
+    @cached_property
+    def selected(self) -> list[Column[Value]]:
+        """All columns, in the schema's order."""
+        return [self.column(field) for field in self.columns]
 
-        Args:
-            source: An alias of the table; without it the table itself.
-        """
-        return [self.column(field, source) for field in self.columns]
+    @cached_property
+    def selection(self) -> Select[Any]:
+        """The SELECT of all columns; made once, as to look at each of them takes time."""
+        return select(*self.selected)
 
     def relation(self, name: str) -> Relation | None:
         """Give the relation that a field is; None if it is none.

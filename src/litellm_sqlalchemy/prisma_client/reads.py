@@ -55,7 +55,7 @@ class Reads:
     async def find_unique(self, entity: Entity, arguments: Arguments) -> Row | None:
         """Find the row that is named, or None."""
         condition = self._compiler.unique(entity, entity.table, arguments["where"])
-        rows = await self.rows(entity, select(*entity.selected()).where(condition))
+        rows = await self.rows(entity, entity.selection.where(condition))
         await self.include(entity, rows, arguments.get("include"))
         return rows[0] if rows else None
 
@@ -97,7 +97,7 @@ class Reads:
         order = arguments.get("orderBy")
         if not order and (take is not None or skip or cursor):
             order = [{name: "asc"} for name in entity.model.primary_key.fields]
-        statement = select(*entity.selected()).where(
+        statement = entity.selection.where(
             self._compiler.where(entity, table, arguments.get("where")),
             *self._after(entity, order, cursor, backwards=backwards),
         )
@@ -215,7 +215,7 @@ class Reads:
             entity: Of which model.
             condition: What finds it.
         """
-        rows = await self.rows(entity, select(*entity.selected()).where(condition).limit(1))
+        rows = await self.rows(entity, entity.selection.where(condition).limit(1))
         return rows[0] if rows else None
 
     def same(self, entity: Entity, row: Row) -> ColumnElement[Any]:

@@ -50,7 +50,7 @@ class Writes:
         for relation, wanted in nested:
             if owns(relation):
                 values.update(await self._nested.link(entity, relation, wanted))
-        statement = insert(entity.table).values(self._data.new(entity, data, values)).returning(*entity.selected())
+        statement = insert(entity.table).values(self._data.new(entity, data, values)).returning(*entity.selected)
         row = entity.decode((await self._connection.execute(statement)).one())
         for relation, wanted in nested:
             if not owns(relation):
@@ -112,7 +112,7 @@ class Writes:
                     changes = {cast("str", entity.model.fields[name].column): value for name, value in links.items()}
                     values |= self._data.touched(entity) | changes if changes else {}
         if values:
-            statement = update(entity.table).where(condition).values(values).returning(*entity.selected())
+            statement = update(entity.table).where(condition).values(values).returning(*entity.selected)
             changed = (await self._connection.execute(statement)).first()
             row = None if changed is None else entity.decode(changed)
         else:
@@ -169,7 +169,7 @@ class Writes:
         statement = postgresql_insert(entity.table).values(self._data.new(entity, create, {}))
         # Without a change, one that changes nothing: RETURNING gives only rows that were written.
         changes = self._data.changes(entity, change) or {columns[0]: entity.table.c[columns[0]]}
-        upsert = statement.on_conflict_do_update(index_elements=columns, set_=changes).returning(*entity.selected())
+        upsert = statement.on_conflict_do_update(index_elements=columns, set_=changes).returning(*entity.selected)
         return entity.decode((await self._connection.execute(upsert)).one())
 
     # --- delete ---------------------------------------------------------------------------------------------------
@@ -184,7 +184,7 @@ class Writes:
             await self._reads.include(entity, [before], include)
             await self._connection.execute(delete(entity.table).where(self._reads.same(entity, before)))
             return before
-        statement = delete(entity.table).where(condition).returning(*entity.selected())
+        statement = delete(entity.table).where(condition).returning(*entity.selected)
         deleted = (await self._connection.execute(statement)).first()
         if deleted is None:
             raise not_found(DELETE_MISSING)
