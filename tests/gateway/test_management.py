@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.fix_postgres import APPLICATION_PASSWORD, Cluster
+from tests.fix_postgres import APPLICATION_PASSWORD, READER_PASSWORD, Cluster
 from tests.fix_server import wait_for
 from tests.gateway.fix_litellm import MASTER_KEY, PINNED, LiteLLM, interpreter, running
 
@@ -88,23 +88,32 @@ def migrate(cluster: Cluster, name: str, release: str) -> None:
     # LiteLLM makes views of its own when it starts.
     cluster.execute(
         "GRANT ALL ON SCHEMA public TO litellm; GRANT ALL ON ALL TABLES IN SCHEMA public TO litellm;"
-        "GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO litellm",
+        "GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO litellm;"
+        "GRANT USAGE ON SCHEMA public TO litellm_reader; GRANT SELECT ON ALL TABLES IN SCHEMA public TO litellm_reader;"
+        "ALTER DEFAULT PRIVILEGES FOR ROLE litellm IN SCHEMA public GRANT SELECT ON TABLES TO litellm_reader",
         name,
     )
 
 
 @pytest.fixture(
     scope="module",
-    params=[("1.83.0", "asyncpg"), ("1.93.1", "asyncpg"), (PINNED, "asyncpg"), (PINNED, "psycopg")],
-    ids="-".join,
+    params=[
+        ("1.83.0", "asyncpg", ""),
+        ("1.93.1", "asyncpg", ""),
+        (PINNED, "asyncpg", ""),
+        (PINNED, "psycopg", ""),
+        (PINNED, "asyncpg", "replica"),
+    ],
+    ids=lambda names: "-".join(filter(None, names)),
 )
 def managed(
     request: pytest.FixtureRequest, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Managed]:
-    release, driver = request.param
+    release, driver, replica = request.param
     name = f"managed_{uuid.uuid4().hex}"
     migrate(cluster, name, release)
-    url = f"postgresql://litellm:{APPLICATION_PASSWORD}@{cluster.host}:{cluster.port}/{name}?connection_limit=5"
+    address = f"{cluster.host}:{cluster.port}/{name}?connection_limit=5"
+    url = f"postgresql://litellm:{APPLICATION_PASSWORD}@{address}"
     environment = {
         "DATABASE_URL": url,
         "PRISMA_CLIENT_DRIVER": driver,
@@ -112,6 +121,8 @@ def managed(
         "STORE_MODEL_IN_DB": "True",
         "PROXY_BATCH_WRITE_AT": "1",
     }
+    if replica:  # by a role that may only read
+        environment["DATABASE_URL_READ_REPLICA"] = f"postgresql://litellm_reader:{READER_PASSWORD}@{address}"
     with running(release, tmp_path_factory.mktemp("managed"), **environment) as started:
         yield Managed(started, cluster, name)
 
@@ -361,6 +372,15 @@ def test_one_logs_in_to_the_admin_ui(managed: Managed, name: str) -> None:
     answer = httpx.post(f"http://127.0.0.1:{managed.litellm.port}/login", data=login, timeout=60)
     assert answer.status_code == 303
     assert "token" in answer.cookies or "token" in answer.headers["location"]
+
+
+def test_a_replica_is_read(managed: Managed, request: pytest.FixtureRequest) -> None:
+    sessions = managed.rows(
+        "SELECT DISTINCT usename FROM pg_stat_activity WHERE datname = current_database() AND usename LIKE 'litellm%%'",
+        none="",
+    )
+    has_replica = request.node.callspec.id.endswith("-replica")
+    assert sorted(sessions) == ([("litellm",), ("litellm_reader",)] if has_replica else [("litellm",)])
 
 
 def test_the_log_has_no_error_of_the_database(managed: Managed) -> None:
