@@ -9,6 +9,7 @@ import pytest
 from litellm_sqlalchemy.ledger.spool import Spool
 from tests.fix_litellm_database import client, driver, litellm_database, litellm_template
 from tests.fix_postgres import cluster, empty_database, ledger_database, template
+from tests.fix_prisma import litellms, migrated, migrated_template, project
 
 __all__ = [
     "client",
@@ -18,6 +19,10 @@ __all__ = [
     "ledger_database",
     "litellm_database",
     "litellm_template",
+    "litellms",
+    "migrated",
+    "migrated_template",
+    "project",
     "template",
 ]
 

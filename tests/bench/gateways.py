@@ -183,6 +183,7 @@ class Workplace:
 
         def wait() -> Gateway:
             processes.wait_for_lines(log, "Application startup complete", workers, process)
+            processes.wait_for_port(port, process)  # which uvicorn listens at a moment later
             return Gateway(kind, port, process.pid, processes.workers(process.pid))
 
         return wait

@@ -1,7 +1,6 @@
 """Fixtures of the gateway's tests."""
 
-from tests.fix_prisma import migrated, migrated_template
 from tests.gateway.fix_capture import broken, gate, gateway, http, path, upstream
 from tests.gateway.fix_litellm import litellm, rows
 
-__all__ = ["broken", "gate", "gateway", "http", "litellm", "migrated", "migrated_template", "path", "rows", "upstream"]
+__all__ = ["broken", "gate", "gateway", "http", "litellm", "path", "rows", "upstream"]
