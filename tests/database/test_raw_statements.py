@@ -1,0 +1,130 @@
+"""PostgreSQL takes every raw statement of LiteLLM's source with the parameter types that we give it."""
+
+import contextlib
+import re
+import sysconfig
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import psycopg2
+import psycopg2.extensions
+import pytest
+
+from litellm_sqlalchemy.prisma_client.raw_sql import LEXEME, typed
+from tests.contract.scanner.source import installed
+from tests.contract.scanner.statements import END, HOLE, HOLES, Statement, statements
+from tests.fix_litellm_database import url
+from tests.fix_postgres import Cluster
+
+REVIEWED: dict[str, Any] = tomllib.loads(Path(__file__).with_name("raw_statements.toml").read_text(encoding="utf-8"))
+SAMPLES: dict[str | None, object] = {"str": "x", "int": 1, "float": 1.5, "bool": True, "dict": {}, "null": None}
+SAMPLES |= {f"list[{kind}]": [value] for kind, value in SAMPLES.items()}
+# PREPARE takes these alone; others have no parameters and are run, and undone.
+VIEW = re.compile(r"\s*CREATE\s+(?:OR\s+REPLACE\s+)?VIEW", re.IGNORECASE)
+PREPARABLE = re.compile(r"\s*(?:--[^\n]*\s*)*\(*\s*(?:SELECT|INSERT|UPDATE|DELETE|WITH|VALUES|MERGE)\b", re.IGNORECASE)
+
+
+@pytest.fixture(scope="module")
+def found() -> list[Statement]:
+    return statements(installed(Path(sysconfig.get_path("purelib"))))
+
+
+@pytest.fixture
+def connection(
+    cluster: Cluster, litellm_database: str, found: list[Statement]
+) -> Iterator[psycopg2.extensions.connection]:
+    """A session where LiteLLM's tables and views are."""
+    with contextlib.closing(psycopg2.connect(url(cluster, litellm_database).rstrip("?"))) as connection:
+        connection.autocommit = True
+        with connection.cursor() as cursor:
+            for view in sorted({filled(statement) for statement in found if VIEW.match(statement.text or "")}):
+                cursor.execute(VIEW.sub("CREATE OR REPLACE VIEW", view))
+        yield connection
+
+
+def reviewed(place: str) -> dict[str, Any]:
+    entry: dict[str, Any] = REVIEWED["place"].get(place, {})
+    return entry
+
+
+def filled(statement: Statement) -> str:
+    """Put values into the holes of a text: a parameter's number is the next that is free."""
+    assert statement.text is not None
+    values = REVIEWED["holes"] | reviewed(statement.place).get("holes", {})
+    number = max((int(found) for found in re.findall(r"\$(\d+)", statement.text)), default=0)
+
+    def numbered(_: re.Match[str]) -> str:
+        nonlocal number
+        number += 1
+        return f"${number}"
+
+    text = re.sub(rf"\${HOLE}[^{END}]*{END}", numbered, statement.text)
+    return HOLES.sub(lambda hole: str(values.get(hole[1], hole[0])), text)
+
+
+def parameters(statement: Statement, sql: str) -> list[object]:
+    """Give values of the kinds that the code sends; where it does not say, reviewed ones, else texts."""
+    numbers = {int(match["number"]) for match in LEXEME.finditer(sql) if match["number"]}
+    kinds = reviewed(statement.place).get("kinds") or [kind or "str" for kind in statement.parameters]
+    kinds += [reviewed(statement.place).get("rest", "str")] * max(numbers, default=0)
+    return [SAMPLES[kind] for kind in kinds[: max(numbers, default=0)]]
+
+
+def refusal(connection: psycopg2.extensions.connection, statement: Statement) -> str | None:
+    """Let PostgreSQL judge a statement."""
+    sql = filled(statement)
+    if left := HOLES.findall(sql):
+        return f"no value for {', '.join(sorted(set(left)))}"
+    with connection.cursor() as cursor:
+        try:
+            if PREPARABLE.match(sql):
+                cursor.execute(f"PREPARE judged AS {typed(sql, parameters(statement, sql))}")
+                cursor.execute("DEALLOCATE judged")
+            else:
+                cursor.execute("BEGIN")
+                cursor.execute(sql)
+        except psycopg2.Error as error:
+            return f"{error.pgcode} {str(error).strip()}"
+        finally:
+            cursor.execute("ROLLBACK")
+    return None
+
+
+def asked(found: list[Statement]) -> list[Statement]:
+    return [one for one in found if one.text is not None and "not_judged" not in reviewed(one.place)]
+
+
+def test_postgresql_takes_every_statement(found: list[Statement], connection: psycopg2.extensions.connection) -> None:
+    refused = [
+        f"{one.where} in {one.place}: {reason}\n  {one.parameters}\n  {filled(one)}"
+        for one in asked(found)
+        if "not_reviewed" not in reviewed(one.place) and (reason := refusal(connection, one))
+    ]
+    cure = "Cure: if LiteLLM's code sends other kinds of parameters than are shown, write them into raw_statements.toml"
+    assert not refused, "\n\n".join([*refused, cure])
+
+
+def test_what_postgresql_takes_needs_no_review(
+    found: list[Statement], connection: psycopg2.extensions.connection
+) -> None:
+    waiting = {place for place, entry in REVIEWED["place"].items() if "not_reviewed" in entry}
+    refused = {one.place for one in asked(found) if one.place in waiting and refusal(connection, one)}
+    unread = {one.place for one in found if one.text is None}
+    taken = waiting - refused - unread
+    assert not taken, f"{sorted(taken)}: take `not_reviewed` out of raw_statements.toml"
+
+
+def test_every_statement_is_read_or_reviewed(found: list[Statement]) -> None:
+    unread = {
+        f"{one.where} in {one.place}: {one.reason}"
+        for one in found
+        if one.text is None and not {"not_judged", "not_reviewed"} & set(reviewed(one.place))
+    }
+    assert not unread, "\n".join(unread)
+    assert len({one.where for one in found}) > 150  # the scanner finds what there is
+
+
+def test_no_review_is_stale(found: list[Statement]) -> None:
+    assert set(REVIEWED["place"]) <= {one.place for one in found}
