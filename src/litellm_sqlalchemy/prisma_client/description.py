@@ -1,6 +1,6 @@
 """All that is known of LiteLLM's database: its schema, the tables and the rows' classes that follow from it."""
 
-from collections.abc import Mapping  # noqa: TC003
+from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
@@ -53,6 +53,14 @@ class Entity:
     def selection(self) -> Select[Any]:
         """The SELECT of all columns; made once, as to look at each of them takes time."""
         return select(*self.selected)
+
+    def by_column(self, values: Mapping[str, Value]) -> dict[str, Value]:
+        """Give values by column.
+
+        Args:
+            values: By field.
+        """
+        return {self.model.fields[name].column or name: value for name, value in values.items()}
 
     def relation(self, name: str) -> Relation | None:
         """Give the relation that a field is; None if it is none.

@@ -24,9 +24,11 @@ from litellm_sqlalchemy.prisma_client import connect, errors, raw_sql
 from litellm_sqlalchemy.prisma_client.database_url import DatabaseURL
 from litellm_sqlalchemy.prisma_client.description import Description
 from litellm_sqlalchemy.prisma_client.executor import Executor, Operation, needs_transaction
+from litellm_sqlalchemy.prisma_client.query import Compiler
 from litellm_sqlalchemy.prisma_client.schema import Value
 
 CLOSED_TRANSACTIONS = 1_000  # that it can still say something about
+CONNECTIONS_WITHOUT_LIMIT = 100  # how many may have a stale plan, where nothing limits the pool
 STALE_PLAN = "cached plan must not change result type"
 LAST_OPERATIONS_SECONDS = 10.0  # for what is under way when the client disconnects
 
@@ -136,7 +138,7 @@ class Engine:
 
     def __init__(self, url: DatabaseURL, description: Description, driver: raw_sql.Driver) -> None:
         self._url = url
-        self._description = description
+        self._compiler = Compiler(description)
         self._driver = driver
         self._pool: AsyncEngine = connect.make_engine(url, driver)
         # A transaction pooler may give each statement another session: there, all is in a transaction.
@@ -144,6 +146,7 @@ class Engine:
         self._transactions: OrderedDict[str, _Transaction] = OrderedDict()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None  # once there are connections
+        self._most_stale = connect.pool_size(url) or CONNECTIONS_WITHOUT_LIMIT
         event.listen(self._pool.sync_engine, "checkout", self._check)
         event.listen(self._pool.sync_engine, "checkin", self._note)
 
@@ -232,7 +235,7 @@ class Engine:
 
     async def _query_alone(self, content: Query, abandoned: asyncio.Event) -> Value:
         # Each connection may have a plan of before a migration; it is closed then, and nothing has been done.
-        for _ in range(connect.pool_size(self._url)):
+        for _ in range(self._most_stale):
             try:
                 return await self._translated(self._on_connection(content, abandoned))
             except errors.PrismaError as error:
@@ -242,7 +245,8 @@ class Engine:
 
     async def _on_connection(self, content: Query, abandoned: asyncio.Event) -> Value:
         several = content.is_batch or any(
-            isinstance(step, Operation) and needs_transaction(self._description, step) for step in content.steps
+            isinstance(step, Operation) and needs_transaction(self._compiler.description, step)
+            for step in content.steps
         )
         async with (self._pool if several else self._single).connect() as connection:
             if abandoned.is_set():
@@ -259,7 +263,7 @@ class Engine:
 
     async def _steps(self, content: Query, connection: AsyncConnection) -> Value:
         result: Value = None
-        executor = Executor(self._description, connection)
+        executor = Executor(self._compiler, connection)
         async with asyncio.timeout(self._url.socket_timeout):
             for step in content.steps:
                 if isinstance(step, Operation):

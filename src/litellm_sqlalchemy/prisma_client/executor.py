@@ -1,17 +1,17 @@
 """Prisma's operations, run on a connection."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import cast
 
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from litellm_sqlalchemy.prisma_client.description import Description
+from litellm_sqlalchemy.prisma_client.query import Arguments, Compiler
 from litellm_sqlalchemy.prisma_client.reads import Reads
 from litellm_sqlalchemy.prisma_client.schema import Value
 from litellm_sqlalchemy.prisma_client.writes import Writes
 
-Arguments = Mapping[str, Value]
 WRITES = frozenset({"create", "create_many", "update", "update_many", "upsert", "delete", "delete_many"})
 
 
@@ -34,14 +34,18 @@ class Executor:
     """Runs operations.
 
     Args:
-        description: The schema with its tables.
+        compiler: Of the schema.
         connection: Where; in a transaction, if `needs_transaction` says so.
     """
 
-    def __init__(self, description: Description, connection: AsyncConnection) -> None:
-        self._description = description
-        self._reads = Reads(description, connection)
-        self._writes = Writes(description, connection, self._reads)
+    def __init__(self, compiler: Compiler, connection: AsyncConnection) -> None:
+        self._compiler = compiler
+        self._connection = connection
+        self._reads = Reads(compiler, connection)
+
+    @cached_property
+    def _writes(self) -> Writes:
+        return Writes(self._compiler, self._connection, self._reads)
 
     async def run(self, operation: Operation) -> Value:
         """Run one.
@@ -56,7 +60,7 @@ class Executor:
             PrismaError: The arguments are wrong, or a row is missing.
             sqlalchemy.exc.SQLAlchemyError: PostgreSQL refused, or is away.
         """
-        entity = self._description.entities[cast("str", operation.model)]
+        entity = self._compiler.description.entities[cast("str", operation.model)]
         part = self._writes if operation.method in WRITES else self._reads
         return await getattr(part, operation.method)(entity, operation.arguments)
 

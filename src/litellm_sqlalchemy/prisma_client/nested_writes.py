@@ -5,14 +5,14 @@ Either the row refers to the other (then it is written after it), or others refe
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Table, and_, delete, not_, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from litellm_sqlalchemy.prisma_client.data import DataCompiler, Values
-from litellm_sqlalchemy.prisma_client.description import Description, Entity
+from litellm_sqlalchemy.prisma_client.description import Entity
 from litellm_sqlalchemy.prisma_client.errors import needs_relation, not_connected, not_found, not_related
 from litellm_sqlalchemy.prisma_client.query import Arguments, Compiler, unknown
 from litellm_sqlalchemy.prisma_client.reads import Reads
@@ -67,7 +67,7 @@ class NestedWrites:
     """Writes related rows.
 
     Args:
-        description: The schema with its tables.
+        compiler: Of the schema.
         connection: Where.
         reads: On the same connection.
         writes: On the same connection.
@@ -75,10 +75,9 @@ class NestedWrites:
     """
 
     def __init__(
-        self, description: Description, connection: AsyncConnection, reads: Reads, writes: "Writes", data: DataCompiler
+        self, compiler: Compiler, connection: AsyncConnection, reads: Reads, writes: "Writes", data: DataCompiler
     ) -> None:
-        self._description = description
-        self._compiler = Compiler(description)
+        self._compiler = compiler
         self._connection = connection
         self._reads = reads
         self._writes = writes
@@ -98,7 +97,7 @@ class NestedWrites:
             The new row's values that lead there, by field.
         """
         assert relation.relation is not None  # noqa: S101 - the caller has looked
-        other = self._description.other(relation.relation)
+        other = self._compiler.description.other(relation.relation)
         row: Row | None = None
         for operator, operand in wanted.items():
             if operator == "create":
@@ -120,7 +119,7 @@ class NestedWrites:
             raise not_found(LINK_MISSING.format(other.model.name, entity.model.name, kind, name))
         if not self._inverse(relation).is_list:
             links = self._references(entity, relation, row)
-            columns = {entity.model.fields[name].column or name: value for name, value in links.items()}
+            columns = entity.by_column(links)
             before = and_(*(entity.table.c[name] == value for name, value in columns.items()))
             if all(not entity.model.fields[name].is_required for name in links):
                 await self._change(entity, dict.fromkeys(columns), before)
@@ -130,13 +129,13 @@ class NestedWrites:
 
     def _inverse(self, relation: Field) -> Field:
         assert relation.relation is not None  # noqa: S101 - the caller has looked
-        return self._description.other(relation.relation).model.fields[relation.relation.inverse]
+        return self._compiler.description.other(relation.relation).model.fields[relation.relation.inverse]
 
     def _references(self, entity: Entity, relation: Field, row: Row | None) -> Values:
         """Give the values of the columns that lead to a row, by field; NULL for none."""
         return {
             mine.name: self._compiler.value(mine, None if row is None else getattr(row, theirs.name))
-            for mine, theirs in self._description.joined(entity, relation)
+            for mine, theirs in self._compiler.description.joined(entity, relation)
         }
 
     async def relink(self, entity: Entity, before: Row, relation: Field, wanted: Arguments) -> Values:
@@ -152,8 +151,8 @@ class NestedWrites:
             The row's new values, by field.
         """
         assert relation.relation is not None  # noqa: S101 - the caller has looked
-        other = self._description.other(relation.relation)
-        joined = self._description.joined(entity, relation)
+        other = self._compiler.description.other(relation.relation)
+        joined = self._compiler.description.joined(entity, relation)
         condition = and_(
             *(
                 other.column(theirs) == self._compiler.value(theirs, getattr(before, mine.name))
@@ -177,9 +176,7 @@ class NestedWrites:
                 if operand is not False:
                     links |= self._references(entity, relation, None)
                     await self._connection.execute(
-                        update(entity.table)
-                        .where(self._reads.same(entity, before))
-                        .values({cast("str", entity.model.fields[name].column): value for name, value in links.items()})
+                        update(entity.table).where(self._reads.same(entity, before)).values(entity.by_column(links))
                     )
                     await self._connection.execute(delete(other.table).where(condition))
             else:
@@ -201,10 +198,10 @@ class NestedWrites:
             PrismaError: It cannot be done.
         """
         assert relation.relation is not None  # noqa: S101 - the caller has looked
-        other = self._description.other(relation.relation)
-        joined = self._description.joined(entity, relation)
+        other = self._compiler.description.other(relation.relation)
+        joined = self._compiler.description.joined(entity, relation)
         links = {theirs.name: self._compiler.value(theirs, getattr(row, mine.name)) for mine, theirs in joined}
-        columns = {other.model.fields[name].column or name: value for name, value in links.items()}
+        columns = other.by_column(links)
         place = _Place(
             owner=entity,
             entity=other,

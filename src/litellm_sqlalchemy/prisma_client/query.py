@@ -68,10 +68,13 @@ class Compiler:
 
     Args:
         description: The schema with its tables.
+
+    Attributes:
+        description: The same.
     """
 
     def __init__(self, description: Description) -> None:
-        self._description = description
+        self.description = description
         self._enums = description.schema.enums
 
     # --- values ---------------------------------------------------------------------------------------------------
@@ -166,12 +169,12 @@ class Compiler:
     def _relation(self, entity: Entity, source: FromClause, field: Field, value: Value) -> Condition:
         relation = field.relation
         assert relation is not None  # noqa: S101 - the caller has looked
-        other = self._description.other(relation)
+        other = self.description.other(relation)
         alias = other.table.alias()
         joined = and_(
             *(
                 entity.column(mine, source) == other.column(theirs, alias)
-                for mine, theirs in self._description.joined(entity, field)
+                for mine, theirs in self.description.joined(entity, field)
             )
         )
         if field.is_list:
@@ -481,11 +484,11 @@ class Compiler:
             if field.type == "Json":
                 raise misfit(f"{entity.model.name} can't be sorted by {name}, a Json")
             return entity.column(field, source), direction, field.is_required
-        other = self._description.other(field.relation)
+        other = self.description.other(field.relation)
         alias = other.table.alias()
         joined = [
             entity.column(mine, source) == other.column(theirs, alias)
-            for mine, theirs in self._description.joined(entity, field)
+            for mine, theirs in self.description.joined(entity, field)
         ]
         if not isinstance(direction, Mapping) or len(direction) != 1:
             raise misfit(f"the order of {entity.model.name} by {name} needs one of its fields")

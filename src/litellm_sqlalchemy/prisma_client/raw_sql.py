@@ -7,7 +7,7 @@ expects would refuse the text. So each `$n` gets its type: `$1::text::timestamp`
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Literal
 
 from litellm_sqlalchemy.prisma_client.errors import data_error
@@ -66,15 +66,25 @@ def typed(sql: str, parameters: Sequence[Value]) -> str:
         sql: With $1, $2, …
         parameters: Their values, as the client sends them in JSON.
     """
+    return "".join(f"{text}{_parameter(number, parameters, '${}')}" for text, number in _pieces(sql))
 
-    def put(match: re.Match[str]) -> str:
-        if match["number"] is None:
-            return match[0]
-        number = int(match["number"])
-        kind = parameter_type(parameters[number - 1]) if 0 < number <= len(parameters) else None
-        return match[0] if kind is None else f"{match[0]}::{kind}"
 
-    return LEXEME.sub(put, sql)
+def _pieces(sql: str) -> Iterator[tuple[str, int | None]]:
+    """Cut a statement before and behind each parameter: a text, and the number that follows it; None at the end."""
+    at = 0
+    for match in LEXEME.finditer(sql):
+        if match["number"] is not None:
+            yield sql[at : match.start()], int(match["number"])
+            at = match.end()
+    yield sql[at:], None
+
+
+def _parameter(number: int | None, parameters: Sequence[Value], form: str) -> str:
+    """Write a parameter with its type."""
+    if number is None:
+        return ""
+    kind = parameter_type(parameters[number - 1]) if 0 < number <= len(parameters) else None
+    return form.format(number) + ("" if kind is None else f"::{kind}")
 
 
 def parameters_in_json(parameters: Sequence[Value]) -> list[Value]:
@@ -111,28 +121,18 @@ def statement(sql: str, parameters: Sequence[Value], driver: Driver) -> tuple[st
     Raises:
         RawQueryError: There are more or fewer parameters than the statement has.
     """
-    numbers = {int(match["number"]) for match in LEXEME.finditer(sql) if match["number"] is not None}
-    if (expected := max(numbers, default=0)) != len(parameters):
+    pieces = list(_pieces(sql))
+    if (expected := max((number for _, number in pieces if number is not None), default=0)) != len(parameters):
         text = f"wrong number of parameters: expected {expected}, got {len(parameters)}"
         message = f"Raw query failed. Code: `N/A`. Message: `{text}`"
         raise data_error("P2010", message, {"code": "N/A", "message": text})
     sendable = [_sendable(value, parameter_type(value)) for value in parameters]
-    with_types = typed(sql, parameters)
     if driver == "asyncpg":
-        return with_types, tuple(sendable)
-    if not sendable:
-        return with_types, ()
-
-    def put(match: re.Match[str]) -> str:
-        return match[0].replace("%", "%%") if match["number"] is None else f"%(p{match['number']})s"
-
-    # What is between two lexemes may have an operator %.
-    pieces, at = [], 0
-    for match in LEXEME.finditer(with_types):
-        pieces += [with_types[at : match.start()].replace("%", "%%"), put(match)]
-        at = match.end()
-    pieces.append(with_types[at:].replace("%", "%%"))
-    return "".join(pieces), {f"p{number}": value for number, value in enumerate(sendable, 1)}
+        return "".join(f"{text}{_parameter(number, parameters, '${}')}" for text, number in pieces), tuple(sendable)
+    if not sendable:  # psycopg then leaves a % alone
+        return sql, ()
+    written_out = [f"{text.replace('%', '%%')}{_parameter(number, parameters, '%(p{})s')}" for text, number in pieces]
+    return "".join(written_out), {f"p{number}": value for number, value in enumerate(sendable, 1)}
 
 
 def _sendable(value: Value, kind: str | None) -> Value:

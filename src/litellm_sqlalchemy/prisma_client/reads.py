@@ -9,7 +9,7 @@ from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import ARRAY
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from litellm_sqlalchemy.prisma_client.description import Description, Entity
+from litellm_sqlalchemy.prisma_client.description import Entity
 from litellm_sqlalchemy.prisma_client.errors import UnknownRelationalFieldError, data_error, misfit, not_found
 from litellm_sqlalchemy.prisma_client.grouping import Grouping
 from litellm_sqlalchemy.prisma_client.query import Arguments, Compiler, column_field, unknown
@@ -26,13 +26,12 @@ class Reads:
     """Reads; each method takes the entity that is read, and the call's arguments.
 
     Args:
-        description: The schema with its tables.
+        compiler: Of the schema.
         connection: Where.
     """
 
-    def __init__(self, description: Description, connection: AsyncConnection) -> None:
-        self._description = description
-        self._compiler = Compiler(description)
+    def __init__(self, compiler: Compiler, connection: AsyncConnection) -> None:
+        self._compiler = compiler
         self._connection = connection
 
     async def rows(self, entity: Entity, statement: Select[Any]) -> list[Row]:
@@ -173,8 +172,8 @@ class Reads:
 
     async def _load(self, entity: Entity, rows: Sequence[Row], relation: Field, arguments: Arguments) -> None:
         assert relation.relation is not None  # noqa: S101 - the caller has looked
-        other = self._description.other(relation.relation)
-        joined = self._description.joined(entity, relation)
+        other = self._compiler.description.other(relation.relation)
+        joined = self._compiler.description.joined(entity, relation)
         keys = {key for row in rows if None not in (key := tuple(getattr(row, mine.name) for mine, _ in joined))}
         by_key: dict[tuple[Value, ...], list[Row]] = {}
         arguments = {name: value for name, value in arguments.items() if value is not None}

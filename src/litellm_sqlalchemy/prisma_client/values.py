@@ -66,8 +66,8 @@ def to_database(field: Field, value: Value, enums: Mapping[str, tuple[str, ...]]
         return None
     if field.is_list:
         items = value if isinstance(value, list) else [value]
-        return [_scalar(field, item, enums) for item in items]
-    return _scalar(field, value, enums)
+        return [element(field, item, enums) for item in items]
+    return element(field, value, enums)
 
 
 def element(field: Field, value: Value, enums: Mapping[str, tuple[str, ...]]) -> Value:
@@ -82,10 +82,6 @@ def element(field: Field, value: Value, enums: Mapping[str, tuple[str, ...]]) ->
         DataError: The field does not take it (P2009).
         TypeError: Nothing takes it.
     """
-    return _scalar(field, value, enums)
-
-
-def _scalar(field: Field, value: Value, enums: Mapping[str, tuple[str, ...]]) -> Value:
     if field.type == "Json":
         return _json(field, value)
     if isinstance(value, dict | list):

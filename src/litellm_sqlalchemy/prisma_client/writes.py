@@ -7,7 +7,7 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from litellm_sqlalchemy.prisma_client.data import DataCompiler, Values
-from litellm_sqlalchemy.prisma_client.description import Description, Entity
+from litellm_sqlalchemy.prisma_client.description import Entity
 from litellm_sqlalchemy.prisma_client.errors import misfit, missing, not_found
 from litellm_sqlalchemy.prisma_client.nested_writes import DELETE_MISSING, UPDATE_MISSING, NestedWrites, owns
 from litellm_sqlalchemy.prisma_client.query import Arguments, Compiler, unknown
@@ -19,17 +19,17 @@ class Writes:
     """Writes; each method takes the entity that is written, and the call's arguments.
 
     Args:
-        description: The schema with its tables.
+        compiler: Of the schema.
         connection: Where.
         reads: On the same connection.
     """
 
-    def __init__(self, description: Description, connection: AsyncConnection, reads: Reads) -> None:
-        self._compiler = Compiler(description)
+    def __init__(self, compiler: Compiler, connection: AsyncConnection, reads: Reads) -> None:
+        self._compiler = compiler
         self._connection = connection
         self._reads = reads
         self._data = DataCompiler(self._compiler)
-        self._nested = NestedWrites(description, connection, reads, self, self._data)
+        self._nested = NestedWrites(self._compiler, connection, reads, self, self._data)
 
     async def create(self, entity: Entity, arguments: Arguments) -> Row:
         """Create a row."""
@@ -109,8 +109,7 @@ class Writes:
             for relation, wanted in nested:
                 if owns(relation):
                     links = await self._nested.relink(entity, before, relation, wanted)
-                    changes = {cast("str", entity.model.fields[name].column): value for name, value in links.items()}
-                    values |= self._data.touched(entity) | changes if changes else {}
+                    values |= self._data.touched(entity) | entity.by_column(links) if links else {}
         if values:
             statement = update(entity.table).where(condition).values(values).returning(*entity.selected)
             changed = (await self._connection.execute(statement)).first()
