@@ -3,8 +3,6 @@
 import importlib
 import inspect
 import re
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +11,7 @@ from litellm_sqlalchemy.prisma_client.client import Actions, BatchActions
 from tests.contract.scanner.contract import outside, read, stale
 from tests.contract.scanner.source import Release, installed
 from tests.contract.scanner.surface import Use, scan
-from tests.gateway.fix_litellm import RELEASES, interpreter
+from tests.gateway.fix_litellm import RELEASES, site_packages
 
 CURE = (
     "Cure: let the stand-in provide it, prove it by a case in tests/contract, then list it in surface.toml; "
@@ -21,12 +19,6 @@ CURE = (
 )
 # Without prisma.config, LiteLLM goes on: there is no toolchain to be configured.
 IMPORTED = {module: names for module, names in read()["import"].items() if not module.startswith("prisma.config")}
-
-
-def site_packages(number: str) -> Path:
-    asked = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    command = [interpreter(number), "-c", asked]
-    return Path(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
 
 
 @pytest.fixture(scope="module")
