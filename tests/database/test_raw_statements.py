@@ -2,9 +2,10 @@
 
 import contextlib
 import re
-import sysconfig
 import tomllib
+import uuid
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,10 @@ from tests.contract.scanner.source import installed
 from tests.contract.scanner.statements import END, HOLE, HOLES, Statement, statements
 from tests.fix_litellm_database import url
 from tests.fix_postgres import Cluster
+from tests.gateway.fix_litellm import NEWEST, PINNED, TRIED, make_tables, site_packages
 
 REVIEWED: dict[str, Any] = tomllib.loads(Path(__file__).with_name("raw_statements.toml").read_text(encoding="utf-8"))
+JUDGED = (TRIED,) if TRIED else (PINNED, NEWEST)
 SAMPLES: dict[str | None, object] = {"str": "x", "int": 1, "float": 1.5, "bool": True, "dict": {}, "null": None}
 SAMPLES |= {f"list[{kind}]": [value] for kind, value in SAMPLES.items()}
 # PREPARE takes these alone; others have no parameters and are run, and undone.
@@ -26,22 +29,42 @@ VIEW = re.compile(r"\s*CREATE\s+(?:OR\s+REPLACE\s+)?VIEW", re.IGNORECASE)
 PREPARABLE = re.compile(r"\s*(?:--[^\n]*\s*)*\(*\s*(?:SELECT|INSERT|UPDATE|DELETE|WITH|VALUES|MERGE)\b", re.IGNORECASE)
 
 
-@pytest.fixture(scope="module")
-def found() -> list[Statement]:
-    return statements(installed(Path(sysconfig.get_path("purelib"))))
+@cache
+def of_release(number: str) -> list[Statement]:
+    return statements(installed(site_packages(number)))
+
+
+@pytest.fixture(params=JUDGED)
+def release(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
 
 
 @pytest.fixture
-def connection(
-    cluster: Cluster, litellm_database: str, found: list[Statement]
-) -> Iterator[psycopg2.extensions.connection]:
-    """A session where LiteLLM's tables and views are."""
-    with contextlib.closing(psycopg2.connect(url(cluster, litellm_database).rstrip("?"))) as connection:
-        connection.autocommit = True
-        with connection.cursor() as cursor:
-            for view in sorted({filled(statement) for statement in found if VIEW.match(statement.text or "")}):
-                cursor.execute(VIEW.sub("CREATE OR REPLACE VIEW", view))
-        yield connection
+def found(release: str) -> list[Statement]:
+    return of_release(release)
+
+
+@pytest.fixture(scope="module")
+def connections(cluster: Cluster) -> Iterator[dict[str, psycopg2.extensions.connection]]:
+    """A session for each release, where its tables and views are."""
+    with contextlib.ExitStack() as stack:
+        made = {}
+        for number in JUDGED:
+            database = f"raw_{uuid.uuid4().hex}"
+            make_tables(cluster, database, number)
+            connection = psycopg2.connect(url(cluster, database).rstrip("?"))
+            made[number] = stack.enter_context(contextlib.closing(connection))
+            connection.autocommit = True
+            views = {filled(statement) for statement in of_release(number) if VIEW.match(statement.text or "")}
+            with connection.cursor() as cursor:
+                for view in sorted(views):
+                    cursor.execute(VIEW.sub("CREATE OR REPLACE VIEW", view))
+        yield made
+
+
+@pytest.fixture
+def connection(connections: dict[str, psycopg2.extensions.connection], release: str) -> psycopg2.extensions.connection:
+    return connections[release]
 
 
 def reviewed(place: str) -> dict[str, Any]:
@@ -106,14 +129,13 @@ def test_postgresql_takes_every_statement(found: list[Statement], connection: ps
     assert not refused, "\n\n".join([*refused, cure])
 
 
-def test_what_postgresql_takes_needs_no_review(
-    found: list[Statement], connection: psycopg2.extensions.connection
-) -> None:
+def test_what_postgresql_takes_needs_no_review(connections: dict[str, psycopg2.extensions.connection]) -> None:
     waiting = {place for place, entry in REVIEWED["place"].items() if "not_reviewed" in entry}
-    refused = {one.place for one in asked(found) if one.place in waiting and refusal(connection, one)}
-    unread = {one.place for one in found if one.text is None}
-    taken = waiting - refused - unread
-    assert not taken, f"{sorted(taken)}: take `not_reviewed` out of raw_statements.toml"
+    for number, connection in connections.items():
+        found = of_release(number)
+        waiting -= {one.place for one in asked(found) if one.place in waiting and refusal(connection, one)}
+        waiting -= {one.place for one in found if one.text is None}
+    assert not waiting, f"{sorted(waiting)}: take `not_reviewed` out of raw_statements.toml"
 
 
 def test_every_statement_is_read_or_reviewed(found: list[Statement]) -> None:
@@ -126,5 +148,5 @@ def test_every_statement_is_read_or_reviewed(found: list[Statement]) -> None:
     assert len({one.where for one in found}) > 150  # the scanner finds what there is
 
 
-def test_no_review_is_stale(found: list[Statement]) -> None:
-    assert set(REVIEWED["place"]) <= {one.place for one in found}
+def test_no_review_is_stale() -> None:
+    assert set(REVIEWED["place"]) <= {one.place for number in JUDGED for one in of_release(number)}
