@@ -1,6 +1,6 @@
 # The commands of this repository. Each calls something that can be called by hand.
 .DEFAULT_GOAL := help
-.PHONY: help up down verify test test-default test-packages test-python test-readme contract-full bench drill-ledger lint docs ssh key lock
+.PHONY: help up down verify test test-default test-packages test-python test-readme contract-full try-litellm bench drill-ledger lint docs ssh key lock
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 INVENTORY ?= inventory/lab
@@ -32,6 +32,10 @@ test-readme:
 
 contract-full:  ## compare our prisma with the genuine one on 100,000 random trees: make contract-full TREES=1000
 	@python -m tests.contract.random_trees compare 0 $(or $(TREES),100000)
+
+try-litellm:  ## does a release of LiteLLM work on the stand-in for Prisma: make try-litellm RELEASE=1.110.2
+	@scripts/packages && scripts/venv requirements/gateway.txt requirements/test.txt
+	@scripts/try-litellm $(RELEASE)
 
 bench:  ## what the ledger costs, into FINDINGS.md: make bench QUICK=1 PARTS="gateway drain memory queries"
 	@scripts/packages && scripts/venv requirements/gateway.txt requirements/test.txt
