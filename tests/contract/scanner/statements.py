@@ -129,8 +129,10 @@ class Reader:
         given = [keyword.value for keyword in call.keywords if keyword.arg == "query"]
         sql, *values = [*given, *call.args]
         if isinstance(sql, ast.Starred):  # both come from a function
-            pairs = [found for found in self._values(sql.value, context, 0) if isinstance(found[0], ast.Tuple)]
-            (sql, *values), context = next(((pair.elts, own) for pair, own in pairs), ([sql, *values], context))
+            for pair, own in self._values(sql.value, context, 0):
+                if isinstance(pair, ast.Tuple):
+                    (sql, *values), context = pair.elts, own
+                    break
         for giver, own in self._callers(context, sql, 0):
             place = giver.module.qualified(giver.at)
             try:
