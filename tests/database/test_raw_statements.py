@@ -18,10 +18,10 @@ from tests.contract.scanner.source import installed
 from tests.contract.scanner.statements import END, HOLE, HOLES, Statement, statements
 from tests.fix_litellm_database import url
 from tests.fix_postgres import Cluster
-from tests.gateway.fix_litellm import NEWEST, PINNED, TRIED, make_tables, site_packages
+from tests.gateway.fix_litellm import WITH_NEWEST, make_tables, site_packages
 
 REVIEWED: dict[str, Any] = tomllib.loads(Path(__file__).with_name("raw_statements.toml").read_text(encoding="utf-8"))
-JUDGED = (TRIED,) if TRIED else (PINNED, NEWEST)
+JUDGED = WITH_NEWEST[-2:]  # the pinned one and the newest
 SAMPLES: dict[str | None, object] = {"str": "x", "int": 1, "float": 1.5, "bool": True, "dict": {}, "null": None}
 SAMPLES |= {f"list[{kind}]": [value] for kind, value in SAMPLES.items()}
 # PREPARE takes these alone; others have no parameters and are run, and undone.

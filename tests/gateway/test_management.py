@@ -12,7 +12,7 @@ import pytest
 
 from tests.fix_postgres import APPLICATION_PASSWORD, READER_PASSWORD, Cluster
 from tests.fix_server import wait_for
-from tests.gateway.fix_litellm import MASTER_KEY, OLDER, PINNED, RELEASES, TRIED, LiteLLM, make_tables, running
+from tests.gateway.fix_litellm import MASTER_KEY, OLDER, PINNED, TRIED, WITH_NEWEST, LiteLLM, make_tables, running
 
 SALT_KEY = "sk-salt-key-of-the-tests"
 DAYS = {"start_date": "2026-01-01", "end_date": "2036-01-01"}
@@ -89,7 +89,7 @@ def let_in(cluster: Cluster, name: str) -> None:
 @pytest.fixture(
     scope="module",
     params=[
-        *((release, "asyncpg", "") for release in RELEASES),
+        *((release, "asyncpg", "") for release in WITH_NEWEST),
         *([] if TRIED else [(PINNED, "psycopg", ""), (PINNED, "asyncpg", "replica")]),
     ],
     ids=lambda names: "-".join(filter(None, names)),
