@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
         ("newest", "'newest' is no number of a release"),
         ("1.110", "'1.110' is no number of a release"),
         ("../1.83.0", "'../1.83.0' is no number of a release"),
+        ("1.82.07", "'1.82.07' is no number of a release"),
         ("1.82.7", "'1.82.7' was reported as malicious and withdrawn"),
         ("1.82.8", "'1.82.8' was reported as malicious and withdrawn"),
         ("1.107.0", "'1.107.0' was reported as malicious and withdrawn"),
