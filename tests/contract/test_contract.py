@@ -29,7 +29,6 @@ DIFFERENCES = {
     "errors: call: budgettable.create(*": "the same",
     "errors: call: *'a b'*": "prisma-client-py writes a name that is no word into its query, which then is none",
     "raw: result *": "types that LiteLLM does not select; ours gives a text where Prisma's drivers give an error",
-    "raw: raw: query_raw('SELECT')": "a row without columns, which nobody needs",
     "raw: raw: *; SELECT 2*": "node-pg sends two statements; Prisma's binary prepares them and is refused, as ours",
     "raw: raw: query_raw('SELECT $1::int AS a*": "another number of parameters: another SQLSTATE",
     "raw: raw: *'$datetime'*": "node-pg sends parameters without a type, Prisma's binary a text; so does ours",

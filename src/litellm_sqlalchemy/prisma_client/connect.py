@@ -1,5 +1,6 @@
 """SQLAlchemy's pool of connections for a database's URL, by either driver."""
 
+import json
 import os
 import ssl
 import tempfile
@@ -15,6 +16,7 @@ from litellm_sqlalchemy.prisma_client.database_url import DatabaseURL, DatabaseU
 from litellm_sqlalchemy.prisma_client.raw_sql import Driver
 
 APPLICATION_NAME = "litellm-prisma"
+_DECODER = json.JSONDecoder()
 FOR_EVER_SECONDS = 10.0**9  # what a pool takes for no limit
 
 
@@ -49,15 +51,22 @@ def make_engine(url: DatabaseURL, driver: Driver) -> AsyncEngine:
     return create_async_engine(
         URL.create(f"postgresql+{driver}"),
         connect_args=_asyncpg_arguments(url) if driver == "asyncpg" else _psycopg_arguments(url),
+        json_deserializer=_json,
         hide_parameters=True,  # which may be secrets, and would be in errors
         pool_size=pool_size(url),
         max_overflow=0,
         pool_timeout=FOR_EVER_SECONDS if url.pool_timeout is None else url.pool_timeout,
         pool_recycle=url.max_connection_lifetime or -1,
+        pool_reset_on_return=None,  # who has had a connection leaves it without a transaction
         pool_use_lifo=True,  # those that are not needed become idle, and old
         # psycopg does not notice that a connection is closed before it uses it; asyncpg does.
         pool_pre_ping=driver == "psycopg",
     )
+
+
+def _json(text: str | bytes) -> Any:
+    """Read JSON as PostgreSQL writes it; `json.loads` looks for white space around it, which takes longer than this."""
+    return _DECODER.raw_decode(text if isinstance(text, str) else text.decode())[0]
 
 
 def _settings(url: DatabaseURL) -> dict[str, str]:
@@ -106,6 +115,7 @@ def _psycopg_arguments(url: DatabaseURL) -> dict[str, Any]:
         "sslmode": sslmode,
         "sslrootcert": url.sslcert,
         "target_session_attrs": url.target_session_attrs,
+        "autocommit": True,
         "prepare_threshold": None if url.pgbouncer or not url.statement_cache_size else 5,
     }
     if url.sslidentity:
