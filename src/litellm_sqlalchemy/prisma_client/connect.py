@@ -7,10 +7,7 @@ import tempfile
 import uuid
 from typing import Any
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.serialization import pkcs12
-from sqlalchemy import URL
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy import URL, Engine, create_engine
 
 from litellm_sqlalchemy.prisma_client.database_url import DatabaseURL, DatabaseURLError
 from litellm_sqlalchemy.prisma_client.raw_sql import Driver
@@ -38,7 +35,7 @@ def pool_size(url: DatabaseURL) -> int:
     return url.connection_limit if url.connection_limit is not None else 2 * (os.cpu_count() or 1) + 1
 
 
-def make_engine(url: DatabaseURL, driver: Driver) -> AsyncEngine:
+def make_engine(url: DatabaseURL, driver: Driver) -> Engine:
     """Make the pool; it connects when it is used.
 
     Args:
@@ -48,8 +45,9 @@ def make_engine(url: DatabaseURL, driver: Driver) -> AsyncEngine:
     Raises:
         DatabaseURLError: A certificate that it names cannot be read.
     """
-    return create_async_engine(
-        URL.create(f"postgresql+{driver}"),
+    # Not create_async_engine, which imports the ORM: whoever takes a connection brings the greenlet that it takes.
+    return create_engine(
+        URL.create("postgresql+asyncpg" if driver == "asyncpg" else "postgresql+psycopg_async"),
         connect_args=_asyncpg_arguments(url) if driver == "asyncpg" else _psycopg_arguments(url),
         json_deserializer=_json,
         hide_parameters=True,  # which may be secrets, and would be in errors
@@ -150,6 +148,10 @@ def _ssl(url: DatabaseURL) -> ssl.SSLContext | str | bool:
 
 def _load_identity(context: ssl.SSLContext, file: str, password: str | None) -> None:
     """Load a client's certificate and key; Python's ssl takes them from a file of PEM alone."""
+    # Here, as few have one and each import takes memory.
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import pkcs12  # noqa: PLC0415
+
     with open(file, "rb") as archive:  # noqa: PTH123
         key, certificate, more = pkcs12.load_key_and_certificates(
             archive.read(), password.encode() if password else None

@@ -5,15 +5,11 @@ its key takes several times as long by them.
 """
 
 import asyncio
-import re
 import time
-import uuid
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Sequence
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
-import asyncpg
-import psycopg
 from sqlalchemy import exc
 from sqlalchemy.pool import PoolProxiedConnection
 
@@ -21,15 +17,12 @@ from litellm_sqlalchemy.prisma_client.schema import Value
 from litellm_sqlalchemy.prisma_client.statements import Arguments, Statements, Written
 
 ROWS_AT_ONCE = 1_000  # that a driver gets between two looks at the event loop
-# What PostgreSQL says of a statement that it has run: https://www.postgresql.org/docs/17/protocol-message-formats.html
-WRITTEN = re.compile(r"(?:SELECT|UPDATE|DELETE|INSERT \d+) (\d+)")
-DRIVERS_ERRORS = (asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError, psycopg.Error)
 
 T = TypeVar("T")
 
 
 class Connection(ABC):
-    """A connection. It commits each statement, until `begin`.
+    """A connection; a driver's own is in the module of its name. It commits each statement, until `begin`.
 
     Args:
         pooled: SQLAlchemy's.
@@ -40,6 +33,8 @@ class Connection(ABC):
         statements: The same.
         taken: When it was taken out of SQLAlchemy's pool, by `time.monotonic`.
     """
+
+    _errors: ClassVar[tuple[type[Exception], ...]]  # of the driver
 
     def __init__(self, pooled: PoolProxiedConnection, statements: Statements) -> None:
         self.pooled = pooled
@@ -160,73 +155,10 @@ class Connection(ABC):
         """Wait for the driver."""
         try:
             return await work
-        except DRIVERS_ERRORS as error:
+        except self._errors as error:
             raise exc.DBAPIError(
                 None, None, error, hide_parameters=True, connection_invalidated=self._is_closed()
             ) from error
         except BaseException:  # such as that time is up: PostgreSQL may be at work on it yet
             self._is_broken = True
             raise
-
-
-class AsyncpgConnection(Connection):
-    """One by asyncpg."""
-
-    async def fetch(self, sql: str, arguments: Arguments) -> Sequence[Sequence[Value]]:
-        """See `Connection`."""
-        return await self._driven(self._native.fetch(sql, *arguments))
-
-    async def fetch_named(self, sql: str, arguments: Arguments) -> list[dict[str, Value]]:
-        """See `Connection`."""
-        return [dict(row) for row in await self._driven(self._native.fetch(sql, *arguments))]
-
-    async def execute(self, sql: str, arguments: Arguments) -> int:
-        """See `Connection`."""
-        if arguments:
-            said = await self._driven(self._native.execute(sql, *arguments))
-        else:  # which would take several statements at once
-            prepared = await self._driven(self._native.prepare(sql, name=f"s_{uuid.uuid4().hex}"))
-            await self._driven(prepared.fetch())
-            said = prepared.get_statusmsg()
-        written = WRITTEN.match(said or "")
-        return int(written[1]) if written else 0
-
-    async def _insert(self, sql: str, rows: Sequence[Arguments]) -> int:
-        return len(await self._driven(self._native.fetchmany(sql, rows)))
-
-    def _is_closed(self) -> bool:
-        return bool(self._native.is_closed())
-
-
-class PsycopgConnection(Connection):
-    """One by psycopg 3."""
-
-    async def _cursor(self, sql: str, arguments: Arguments) -> Any:
-        # Without arguments it leaves a % alone, as is right for raw statements.
-        return await self._driven(self._native.execute(sql, None if arguments == () else arguments))
-
-    async def fetch(self, sql: str, arguments: Arguments) -> Sequence[Sequence[Value]]:
-        """See `Connection`."""
-        cursor = await self._cursor(sql, arguments)
-        found: Sequence[Sequence[Value]] = await cursor.fetchall() if cursor.description else ()
-        return found
-
-    async def fetch_named(self, sql: str, arguments: Arguments) -> list[dict[str, Value]]:
-        """See `Connection`."""
-        cursor = await self._cursor(sql, arguments)
-        if not cursor.description:
-            return []
-        names = [column.name for column in cursor.description]
-        return [dict(zip(names, row, strict=True)) for row in await cursor.fetchall()]
-
-    async def execute(self, sql: str, arguments: Arguments) -> int:
-        """See `Connection`."""
-        return max(int((await self._cursor(sql, arguments)).rowcount), 0)
-
-    async def _insert(self, sql: str, rows: Sequence[Arguments]) -> int:
-        cursor = self._native.cursor()
-        await self._driven(cursor.executemany(sql, rows))
-        return int(cursor.rowcount)
-
-    def _is_closed(self) -> bool:
-        return bool(self._native.closed)

@@ -8,7 +8,7 @@ from sqlalchemy.pool import ConnectionPoolEntry
 from sqlalchemy.util import greenlet_spawn
 
 from litellm_sqlalchemy.prisma_client import connect
-from litellm_sqlalchemy.prisma_client.connection import AsyncpgConnection, Connection, PsycopgConnection
+from litellm_sqlalchemy.prisma_client.connection import Connection
 from litellm_sqlalchemy.prisma_client.database_url import DatabaseURL
 from litellm_sqlalchemy.prisma_client.raw_sql import Driver
 from litellm_sqlalchemy.prisma_client.statements import Statements
@@ -34,8 +34,8 @@ class Pool:
         self._statements = Statements(self._engine.dialect)
         self._at_hand: list[Connection] = []
         self._waiting = 0
-        event.listen(self._engine.sync_engine, "checkout", self._check)
-        event.listen(self._engine.sync_engine, "checkin", self._note)
+        self._kind = _connection_class(driver)
+        event.listen(self._engine, "checkout", self._check)
 
     def _check(self, connection: DBAPIConnection, entry: ConnectionPoolEntry, _proxy: object) -> None:
         """Do not hand out what PostgreSQL has closed meanwhile, or what has been idle for too long."""
@@ -45,9 +45,6 @@ class Pool:
         idle = time.monotonic() - entry.info.get("idle_since", time.monotonic())
         if self._url.max_idle_connection_lifetime and idle > self._url.max_idle_connection_lifetime:
             raise exc.DisconnectionError("the connection has been idle for too long")
-
-    def _note(self, _connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
-        entry.info["idle_since"] = time.monotonic()
 
     async def take(self) -> Connection:
         """Take a connection.
@@ -64,13 +61,12 @@ class Pool:
             await self._put(connection)
         self._waiting += 1
         try:
-            pooled = await self._engine.raw_connection()
+            pooled = await greenlet_spawn(self._engine.raw_connection)
         except self._engine.dialect.loaded_dbapi.Error as error:
             raise exc.DBAPIError(None, None, error, hide_parameters=True, connection_invalidated=True) from error
         finally:
             self._waiting -= 1
-        kind = AsyncpgConnection if self._driver == "asyncpg" else PsycopgConnection
-        return kind(pooled, self._statements)
+        return self._kind(pooled, self._statements)
 
     async def give_back(self, connection: Connection) -> None:
         """Give a connection back; a transaction that is open is rolled back.
@@ -80,6 +76,7 @@ class Pool:
         """
         if not connection.is_settled:
             await connection.settle()
+        connection.pooled.info["idle_since"] = time.monotonic()
         # psycopg does not know of itself whether PostgreSQL has closed a connection: there, the pool asks each time.
         if self._driver == "asyncpg" and not self._waiting and connection.is_usable:
             self._at_hand.append(connection)
@@ -96,10 +93,21 @@ class Pool:
         """Close all connections."""
         while self._at_hand:
             await self._put(self._at_hand.pop())
-        await self._engine.dispose()
+        await greenlet_spawn(self._engine.dispose)
 
     def abandon(self) -> None:
         """Leave the connections to the garbage collector: their event loop is gone."""
         while self._at_hand:
             self._at_hand.pop().pooled.close()
-        self._engine.sync_engine.dispose(close=False)
+        self._engine.dispose(close=False)
+
+
+def _connection_class(driver: Driver) -> type[Connection]:
+    """Give the driver's, and import no other."""
+    if driver == "asyncpg":
+        from litellm_sqlalchemy.prisma_client.asyncpg_connection import AsyncpgConnection  # noqa: PLC0415
+
+        return AsyncpgConnection
+    from litellm_sqlalchemy.prisma_client.psycopg_connection import PsycopgConnection  # noqa: PLC0415
+
+    return PsycopgConnection
