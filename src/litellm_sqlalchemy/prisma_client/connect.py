@@ -3,12 +3,13 @@
 import os
 import ssl
 import tempfile
-import uuid
+from dataclasses import replace
 from typing import Any
 
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import pkcs12
-from sqlalchemy import URL
+from sqlalchemy import URL, event, text
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
 from litellm_sqlalchemy.prisma_client.database_url import DatabaseURL, DatabaseURLError
@@ -46,7 +47,7 @@ def make_engine(url: DatabaseURL, driver: Driver) -> AsyncEngine:
     Raises:
         DatabaseURLError: A certificate that it names cannot be read.
     """
-    return create_async_engine(
+    engine = create_async_engine(
         URL.create(f"postgresql+{driver}"),
         connect_args=_asyncpg_arguments(url) if driver == "asyncpg" else _psycopg_arguments(url),
         hide_parameters=True,  # which may be secrets, and would be in errors
@@ -58,10 +59,38 @@ def make_engine(url: DatabaseURL, driver: Driver) -> AsyncEngine:
         # psycopg does not notice that a connection is closed before it uses it; asyncpg does.
         pool_pre_ping=driver == "psycopg",
     )
+    if driver == "psycopg":
+        event.listen(engine.sync_engine, "connect", _set_time_zone)
+    return engine
+
+
+async def is_pooled(url: DatabaseURL, driver: Driver) -> bool:
+    """Say whether a pooler is in between: then who answers is not who said hello.
+
+    Args:
+        url: Where the database is.
+        driver: By which it is reached.
+    """
+    engine = make_engine(replace(url, pgbouncer=True), driver)  # so that it works, if there is one
+    try:
+        async with engine.connect() as connection:
+            native: Any = (await connection.get_raw_connection()).driver_connection
+            greeted = native.get_server_pid() if driver == "asyncpg" else native.info.backend_pid
+            return bool(await connection.scalar(text("SELECT pg_backend_pid()")) != greeted)
+    finally:
+        await engine.dispose()
+
+
+def _set_time_zone(connection: DBAPIConnection, _record: object) -> None:
+    """Set what libpq has no parameter for, and pgbouncer before 1.20 takes no `options` for; pgbouncer keeps it."""
+    cursor = connection.cursor()
+    cursor.execute("SET TimeZone TO 'UTC'")
+    cursor.close()
+    connection.commit()
 
 
 def _settings(url: DatabaseURL) -> dict[str, str]:
-    settings = {"application_name": url.application_name or APPLICATION_NAME, "TimeZone": "UTC"}
+    settings = {"application_name": url.application_name or APPLICATION_NAME}
     if url.schema != "public":
         settings["search_path"] = '"' + url.schema.replace('"', '""') + '"'
     return settings
@@ -77,14 +106,14 @@ def _asyncpg_arguments(url: DatabaseURL) -> dict[str, Any]:
         "database": url.database,
         "timeout": url.connect_timeout or FOR_EVER_SECONDS,
         "ssl": _ssl(url),
-        "server_settings": _settings(url) | ({"options": url.options} if url.options else {}),
+        "server_settings": {"TimeZone": "UTC"} | _settings(url) | ({"options": url.options} if url.options else {}),
         "statement_cache_size": 0 if url.pgbouncer else url.statement_cache_size,
         "prepared_statement_cache_size": 0 if url.pgbouncer else url.statement_cache_size,
     }
     if url.target_session_attrs != "any":
         arguments["target_session_attrs"] = url.target_session_attrs
-    if url.pgbouncer:  # names that no other client of the same session has
-        arguments["prepared_statement_name_func"] = lambda: f"s_{uuid.uuid4().hex}"
+    if url.pgbouncer:  # without a name, a statement leaves nothing in a session that others get next
+        arguments["prepared_statement_name_func"] = str
     return arguments
 
 
@@ -102,7 +131,7 @@ def _psycopg_arguments(url: DatabaseURL) -> dict[str, Any]:
         "dbname": url.database,
         "connect_timeout": url.connect_timeout or 0,
         "application_name": url.application_name or APPLICATION_NAME,
-        "options": " ".join([*options, *filter(None, [url.options])]),
+        "options": " ".join([*options, *filter(None, [url.options])]) or None,
         "sslmode": sslmode,
         "sslrootcert": url.sslcert,
         "target_session_attrs": url.target_session_attrs,

@@ -5,6 +5,7 @@ dropped half used, and nothing warns. What has not begun by then does not begin.
 """
 
 import asyncio
+import dataclasses
 import datetime as dt
 import json
 import logging
@@ -137,15 +138,18 @@ class Engine:
     process = Process()
 
     def __init__(self, url: DatabaseURL, description: Description, driver: raw_sql.Driver) -> None:
-        self._url = url
         self._compiler = Compiler(description)
         self._driver = driver
-        self._pool: AsyncEngine = connect.make_engine(url, driver)
-        # A transaction pooler may give each statement another session: there, all is in a transaction.
-        self._single = self._pool if url.pgbouncer else self._pool.execution_options(isolation_level="AUTOCOMMIT")
+        self._make_pool(url)
         self._transactions: OrderedDict[str, _Transaction] = OrderedDict()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None  # once there are connections
+
+    def _make_pool(self, url: DatabaseURL) -> None:
+        self._url = url
+        self._pool: AsyncEngine = connect.make_engine(url, self._driver)
+        # A transaction pooler may give each statement another session: there, all is in a transaction.
+        self._single = self._pool if url.pgbouncer else self._pool.execution_options(isolation_level="AUTOCOMMIT")
         self._most_stale = connect.pool_size(url) or CONNECTIONS_WITHOUT_LIMIT
         event.listen(self._pool.sync_engine, "checkout", self._check)
         event.listen(self._pool.sync_engine, "checkin", self._note)
@@ -177,6 +181,13 @@ class Engine:
         _CONNECTED.add(self)
 
         async def try_it() -> None:
+            if self._url.pgbouncer is None and await connect.is_pooled(self._url, self._driver):
+                log.warning(
+                    "action=connect There is a pooler at %s: write pgbouncer=true into the database's URL, which is "
+                    "taken for granted now (or pgbouncer=false, if each client has a session of its own there)",
+                    connect.server(self._url),
+                )
+                self._make_pool(dataclasses.replace(self._url, pgbouncer=True))
             async with self._single.connect():
                 pass
 
