@@ -39,14 +39,14 @@ max_client_conn = 500
 
 
 @contextlib.contextmanager
-def running_pgbouncer(cluster: Cluster, suite: str = SUITES[0]) -> Iterator[Cluster]:
+def running_pgbouncer(cluster: Cluster, suite: str = SUITES[0], port: int | None = None) -> Iterator[Cluster]:
     """Run it; gives the cluster as it is seen through it."""
+    port = port or free_port()
     with server_directory() as directory:
         # The cache may lie in root's home, closed to the server's user.
         programs = shutil.copytree(
             debian_package("--to-run", suite, "pgbouncer"), directory / "programs", symlinks=True
         )
-        port = free_port()
         settings, users = directory / "pgbouncer.ini", directory / "users"
         settings.write_text(
             SETTINGS.format(

@@ -10,7 +10,7 @@ import sys
 import tempfile
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 from tests.fix_litellm_database import DRIVERS
 from tests.fix_postgres import VERSIONS
@@ -69,7 +69,7 @@ def _counts(combination: str) -> Row:
     if not text:
         raise SystemExit(f"pytest could not run the tests on {combination}: see above")
     # Cases, not the counts of the suite: one that fails, and again in its teardown, is one.
-    cases = ElementTree.fromstring(text).findall(".//testcase")  # noqa: S314  # pytest's own
+    cases = ET.fromstring(text).findall(".//testcase")  # noqa: S314  # pytest's own
     failed = sum(case.find("failure") is not None or case.find("error") is not None for case in cases)
     date = ["git", "show", "--no-patch", "--format=%cs", "HEAD"]
     of_commit = subprocess.run(date, cwd=CHECKOUT, check=True, capture_output=True, text=True).stdout.strip()
