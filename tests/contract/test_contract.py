@@ -10,6 +10,7 @@ import pytest
 
 from tests.contract import contract
 from tests.contract.fix_contract import litellm_cluster, url
+from tests.fix_postgres import VERSIONS
 
 CRASHED = "RemoteProtocolError"
 # Cases, by pattern of `file: name`, that may differ, and why; one that does not differ any more fails.
@@ -38,9 +39,9 @@ DIFFERENCES = {
 }
 
 
-@pytest.fixture(scope="module")
-def database_url() -> Iterator[str]:
-    with litellm_cluster() as server:
+@pytest.fixture(scope="module", params=VERSIONS)
+def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
+    with litellm_cluster(request.param) as server:
         yield url(server)
 
 

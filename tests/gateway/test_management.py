@@ -12,6 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.fix_pgbouncer import running_pgbouncer
 from tests.fix_postgres import APPLICATION_PASSWORD, READER_PASSWORD, Cluster
 from tests.fix_server import wait_for
 from tests.gateway.fix_litellm import MASTER_KEY, PINNED, LiteLLM, interpreter, running
@@ -19,6 +20,17 @@ from tests.gateway.fix_litellm import MASTER_KEY, PINNED, LiteLLM, interpreter, 
 SALT_KEY = "sk-salt-key-of-the-tests"
 DAYS = {"start_date": "2026-01-01", "end_date": "2036-01-01"}
 PASSWORD = "a password of the tests"
+# Of LiteLLM's release, driver, version of PostgreSQL and way to it; `make contract-full` runs all of them.
+WAYS = ("direct", "pgbouncer", "replica")
+CHEAP = (
+    "1.83.0-asyncpg-17-direct",
+    "1.93.1-asyncpg-17-direct",
+    f"{PINNED}-asyncpg-17-direct",
+    f"{PINNED}-psycopg-17-direct",
+    f"{PINNED}-asyncpg-17-replica",
+    f"{PINNED}-asyncpg-17-pgbouncer",
+    f"{PINNED}-asyncpg-15-direct",
+)
 
 
 @dataclass(frozen=True)
@@ -95,36 +107,33 @@ def migrate(cluster: Cluster, name: str, release: str) -> None:
     )
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        ("1.83.0", "asyncpg", ""),
-        ("1.93.1", "asyncpg", ""),
-        (PINNED, "asyncpg", ""),
-        (PINNED, "psycopg", ""),
-        (PINNED, "asyncpg", "replica"),
-    ],
-    ids=lambda names: "-".join(filter(None, names)),
-)
-def managed(
-    request: pytest.FixtureRequest, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Managed]:
-    release, driver, replica = request.param
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run all tests on each combination, and those that have the same gateway one after another."""
+    if "managed" in metafunc.fixturenames:
+        chosen = metafunc.config.getoption("combination") or CHEAP
+        metafunc.parametrize("managed", chosen, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
+def managed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Managed]:
+    release, driver, version, way = request.param.split("-")
+    cluster: Cluster = request.getfixturevalue("cluster_15" if version == "15" else "cluster")
     name = f"managed_{uuid.uuid4().hex}"
     migrate(cluster, name, release)
-    address = f"{cluster.host}:{cluster.port}/{name}?connection_limit=5"
-    url = f"postgresql://litellm:{APPLICATION_PASSWORD}@{address}"
-    environment = {
-        "DATABASE_URL": url,
-        "PRISMA_CLIENT_DRIVER": driver,
-        "LITELLM_SALT_KEY": SALT_KEY,
-        "STORE_MODEL_IN_DB": "True",
-        "PROXY_BATCH_WRITE_AT": "1",
-    }
-    if replica:  # by a role that may only read
-        environment["DATABASE_URL_READ_REPLICA"] = f"postgresql://litellm_reader:{READER_PASSWORD}@{address}"
-    with running(release, tmp_path_factory.mktemp("managed"), **environment) as started:
-        yield Managed(started, cluster, name)
+    with running_pgbouncer(cluster) if way == "pgbouncer" else contextlib.nullcontext(cluster) as reached:
+        options = "connection_limit=5" + ("&pgbouncer=true" if way == "pgbouncer" else "")
+        address = f"{reached.host}:{reached.port}/{name}?{options}"
+        environment = {
+            "DATABASE_URL": f"postgresql://litellm:{APPLICATION_PASSWORD}@{address}",
+            "PRISMA_CLIENT_DRIVER": driver,
+            "LITELLM_SALT_KEY": SALT_KEY,
+            "STORE_MODEL_IN_DB": "True",
+            "PROXY_BATCH_WRITE_AT": "1",
+        }
+        if way == "replica":  # by a role that may only read
+            environment["DATABASE_URL_READ_REPLICA"] = f"postgresql://litellm_reader:{READER_PASSWORD}@{address}"
+        with running(release, tmp_path_factory.mktemp("managed"), **environment) as started:
+            yield Managed(started, cluster, name)
 
 
 @pytest.fixture

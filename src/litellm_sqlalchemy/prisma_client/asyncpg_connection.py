@@ -1,7 +1,6 @@
 """Statements by asyncpg."""
 
 import re
-import uuid
 from collections.abc import Sequence
 
 import asyncpg
@@ -32,7 +31,7 @@ class AsyncpgConnection(Connection):
         if arguments:
             said = await self._driven(self._native.execute(sql, *arguments))
         else:  # which would take several statements at once
-            prepared = await self._driven(self._native.prepare(sql, name=f"s_{uuid.uuid4().hex}"))
+            prepared = await self._driven(self._native.prepare(sql, name=""))
             await self._driven(prepared.fetch())
             said = prepared.get_statusmsg()
         written = WRITTEN.match(said or "")
@@ -40,6 +39,11 @@ class AsyncpgConnection(Connection):
 
     async def _insert(self, sql: str, rows: Sequence[Arguments]) -> int:
         return len(await self._driven(self._native.fetchmany(sql, rows)))
+
+    @property
+    def greeted_by(self) -> int:
+        """See `Connection`."""
+        return int(self._native.get_server_pid())
 
     def _is_closed(self) -> bool:
         return bool(self._native.is_closed())

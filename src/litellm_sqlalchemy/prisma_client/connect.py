@@ -4,10 +4,10 @@ import json
 import os
 import ssl
 import tempfile
-import uuid
 from typing import Any
 
-from sqlalchemy import URL, Engine, create_engine
+from sqlalchemy import URL, Engine, create_engine, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from litellm_sqlalchemy.prisma_client.database_url import DatabaseURL, DatabaseURLError
 from litellm_sqlalchemy.prisma_client.raw_sql import Driver
@@ -46,7 +46,7 @@ def make_engine(url: DatabaseURL, driver: Driver) -> Engine:
         DatabaseURLError: A certificate that it names cannot be read.
     """
     # Not create_async_engine, which imports the ORM: whoever takes a connection brings the greenlet that it takes.
-    return create_engine(
+    engine = create_engine(
         URL.create("postgresql+asyncpg" if driver == "asyncpg" else "postgresql+psycopg_async"),
         connect_args=_asyncpg_arguments(url) if driver == "asyncpg" else _psycopg_arguments(url),
         json_deserializer=_json,
@@ -60,6 +60,16 @@ def make_engine(url: DatabaseURL, driver: Driver) -> Engine:
         # psycopg does not notice that a connection is closed before it uses it; asyncpg does.
         pool_pre_ping=driver == "psycopg",
     )
+    if driver == "psycopg":
+        event.listen(engine, "connect", _set_time_zone)
+    return engine
+
+
+def _set_time_zone(connection: DBAPIConnection, _record: object) -> None:
+    """Set what libpq has no parameter for, and pgbouncer before 1.20 takes no `options` for; pgbouncer keeps it."""
+    cursor = connection.cursor()
+    cursor.execute("SET TimeZone TO 'UTC'")
+    cursor.close()
 
 
 def _json(text: str | bytes) -> Any:
@@ -68,7 +78,7 @@ def _json(text: str | bytes) -> Any:
 
 
 def _settings(url: DatabaseURL) -> dict[str, str]:
-    settings = {"application_name": url.application_name or APPLICATION_NAME, "TimeZone": "UTC"}
+    settings = {"application_name": url.application_name or APPLICATION_NAME}
     if url.schema != "public":
         settings["search_path"] = '"' + url.schema.replace('"', '""') + '"'
     return settings
@@ -84,14 +94,14 @@ def _asyncpg_arguments(url: DatabaseURL) -> dict[str, Any]:
         "database": url.database,
         "timeout": url.connect_timeout or FOR_EVER_SECONDS,
         "ssl": _ssl(url),
-        "server_settings": _settings(url) | ({"options": url.options} if url.options else {}),
+        "server_settings": {"TimeZone": "UTC"} | _settings(url) | ({"options": url.options} if url.options else {}),
         "statement_cache_size": 0 if url.pgbouncer else url.statement_cache_size,
         "prepared_statement_cache_size": 0 if url.pgbouncer else url.statement_cache_size,
     }
     if url.target_session_attrs != "any":
         arguments["target_session_attrs"] = url.target_session_attrs
-    if url.pgbouncer:  # names that no other client of the same session has
-        arguments["prepared_statement_name_func"] = lambda: f"s_{uuid.uuid4().hex}"
+    if url.pgbouncer:  # without a name, a statement leaves nothing in a session that others get next
+        arguments["prepared_statement_name_func"] = str
     return arguments
 
 
@@ -109,7 +119,7 @@ def _psycopg_arguments(url: DatabaseURL) -> dict[str, Any]:
         "dbname": url.database,
         "connect_timeout": url.connect_timeout or 0,
         "application_name": url.application_name or APPLICATION_NAME,
-        "options": " ".join([*options, *filter(None, [url.options])]),
+        "options": " ".join([*options, *filter(None, [url.options])]) or None,
         "sslmode": sslmode,
         "sslrootcert": url.sslcert,
         "target_session_attrs": url.target_session_attrs,

@@ -147,6 +147,11 @@ class Connection(ABC):
         """Whether the session is there, as far as is known, and does what it is told."""
         return not (self._is_broken or self._is_closed())
 
+    @property
+    @abstractmethod
+    def greeted_by(self) -> int:
+        """PostgreSQL's process that said hello; behind a pooler, another may answer."""
+
     @abstractmethod
     def _is_closed(self) -> bool:
         """Say whether the driver knows that the session has ended."""

@@ -5,6 +5,7 @@ dropped half used, and nothing warns. What has not begun by then does not begin.
 """
 
 import asyncio
+import dataclasses
 import datetime as dt
 import json
 import logging
@@ -22,7 +23,7 @@ from litellm_sqlalchemy.prisma_client.connection import Connection
 from litellm_sqlalchemy.prisma_client.database_url import DatabaseURL
 from litellm_sqlalchemy.prisma_client.description import Description
 from litellm_sqlalchemy.prisma_client.executor import Executor, Operation, needs_transaction
-from litellm_sqlalchemy.prisma_client.pool import Pool
+from litellm_sqlalchemy.prisma_client.pool import Pool, is_pooled
 from litellm_sqlalchemy.prisma_client.query import Compiler
 from litellm_sqlalchemy.prisma_client.schema import Value
 
@@ -136,13 +137,16 @@ class Engine:
     process = Process()
 
     def __init__(self, url: DatabaseURL, description: Description, driver: raw_sql.Driver) -> None:
-        self._url = url
         self._compiler = Compiler(description)
         self._driver = driver
-        self._pool = Pool(url, driver)
+        self._make_pool(url)
         self._transactions: OrderedDict[str, _Transaction] = OrderedDict()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None  # once there are connections
+
+    def _make_pool(self, url: DatabaseURL) -> None:
+        self._url = url
+        self._pool = Pool(url, self._driver)
         self._most_stale = connect.pool_size(url) or CONNECTIONS_WITHOUT_LIMIT
 
     # --- life -----------------------------------------------------------------------------------------------------
@@ -160,6 +164,13 @@ class Engine:
         _CONNECTED.add(self)
 
         async def try_it() -> None:
+            if self._url.pgbouncer is None and await is_pooled(self._url, self._driver):
+                log.warning(
+                    "action=connect There is a pooler at %s: write pgbouncer=true into the database's URL, which is "
+                    "taken for granted now (or pgbouncer=false, if each client has a session of its own there)",
+                    connect.server(self._url),
+                )
+                self._make_pool(dataclasses.replace(self._url, pgbouncer=True))
             await self._pool.give_back(await self._pool.take())
 
         try:

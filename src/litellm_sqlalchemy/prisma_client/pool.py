@@ -1,6 +1,7 @@
 """The pool of connections: SQLAlchemy's, and in front of it those that were in use a moment ago."""
 
 import time
+from dataclasses import replace
 
 from sqlalchemy import event, exc
 from sqlalchemy.engine.interfaces import DBAPIConnection
@@ -111,3 +112,27 @@ def _connection_class(driver: Driver) -> type[Connection]:
     from litellm_sqlalchemy.prisma_client.psycopg_connection import PsycopgConnection  # noqa: PLC0415
 
     return PsycopgConnection
+
+
+async def is_pooled(url: DatabaseURL, driver: Driver) -> bool:
+    """Say whether a pooler is in between: then who answers is not who said hello.
+
+    Args:
+        url: Where the database is.
+        driver: By which it is reached.
+
+    Raises:
+        sqlalchemy.exc.DBAPIError: The database is away, or refuses us.
+        OSError: It cannot be reached.
+    """
+    pool = Pool(replace(url, pgbouncer=True), driver)  # so that it works, if there is one
+    try:
+        connection = await pool.take()
+        try:
+            await connection.begin()
+            ((answers,),) = await connection.fetch("SELECT pg_backend_pid()", ())
+        finally:
+            await pool.give_back(connection)
+        return bool(answers != connection.greeted_by)
+    finally:
+        await pool.aclose()

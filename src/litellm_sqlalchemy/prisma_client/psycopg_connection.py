@@ -42,5 +42,10 @@ class PsycopgConnection(Connection):
         await self._driven(cursor.executemany(sql, rows))
         return int(cursor.rowcount)
 
+    @property
+    def greeted_by(self) -> int:
+        """See `Connection`."""
+        return int(self._native.info.backend_pid)
+
     def _is_closed(self) -> bool:
         return bool(self._native.closed)
