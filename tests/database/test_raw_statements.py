@@ -112,6 +112,7 @@ def test_postgresql_takes_every_statement(found: list[Statement], connection: ps
 
 @pytest.mark.filterwarnings("ignore")  # LiteLLM's imports warn
 async def test_postgresql_takes_what_litellm_sends(client: Prisma, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else its import asks the internet
     refused: list[str] = []
     for sender, places in SENDERS.items():
         recorder = Recorder(client)
