@@ -33,7 +33,7 @@ test-readme:
 contract-full:  ## compare our prisma with the genuine one on 100,000 random trees: make contract-full TREES=1000
 	@python -m tests.contract.random_trees compare 0 $(or $(TREES),100000)
 
-bench:  ## what the ledger costs, into FINDINGS.md: make bench QUICK=1 PARTS="gateway drain memory queries"
+bench:  ## what the ledger and the Prisma client cost, into FINDINGS.md: make bench QUICK=1 PARTS="gateway drain memory queries client"
 	@scripts/packages && scripts/venv requirements/gateway.txt requirements/test.txt
 	@python -m tests.bench $(PARTS) $(if $(QUICK),--quick)
 

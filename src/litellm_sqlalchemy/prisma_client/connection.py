@@ -16,7 +16,7 @@ from sqlalchemy.pool import PoolProxiedConnection
 from litellm_sqlalchemy.prisma_client.schema import Value
 from litellm_sqlalchemy.prisma_client.statements import Arguments, Statements, Written
 
-ROWS_AT_ONCE = 1_000  # that a driver gets between two looks at the event loop
+ROWS_AT_ONCE = 200  # that are made, or written, between two looks at the event loop
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, Select, and_, bindparam, func, select, tup
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import ARRAY
 
-from litellm_sqlalchemy.prisma_client.connection import Connection
+from litellm_sqlalchemy.prisma_client.connection import ROWS_AT_ONCE, Connection
 from litellm_sqlalchemy.prisma_client.description import Entity
 from litellm_sqlalchemy.prisma_client.errors import UnknownRelationalFieldError, data_error, misfit, not_found
 from litellm_sqlalchemy.prisma_client.grouping import Grouping
@@ -17,7 +17,6 @@ from litellm_sqlalchemy.prisma_client.rows import Row
 from litellm_sqlalchemy.prisma_client.schema import Field, Value
 from litellm_sqlalchemy.prisma_client.values import LARGEST_BIGINT, plain
 
-ROWS_AT_ONCE = 1_000  # of one result, made between two looks at the event loop
 INCLUDE_ARGUMENTS = frozenset({"where", "orderBy", "take", "skip", "cursor", "distinct", "include"})
 FOUND_NONE = "Expected a record, found none."
 

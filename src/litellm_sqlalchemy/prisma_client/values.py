@@ -36,7 +36,7 @@ def written(value: Value) -> Value:
     Raises:
         TypeError: prisma-client-py can't write it.
     """
-    if value is None or isinstance(value, bool | int | float):
+    if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, str):
         return str.__str__(value)  # of an Enum that is a text as well, its value
@@ -84,6 +84,8 @@ def element(field: Field, value: Value, enums: Mapping[str, tuple[str, ...]]) ->
     """
     if field.type == "Json":
         return _json(field, value)
+    if type(value) is str and field.type == "String":  # as most are
+        return value
     if isinstance(value, dict | list):
         raise _mismatch(field, value)
     text = written(value)

@@ -11,7 +11,7 @@ from litellm_sqlalchemy.prisma_client.data import DataCompiler, Values
 from litellm_sqlalchemy.prisma_client.description import Entity
 from litellm_sqlalchemy.prisma_client.errors import misfit, missing, not_found
 from litellm_sqlalchemy.prisma_client.nested_writes import DELETE_MISSING, UPDATE_MISSING, NestedWrites, owns
-from litellm_sqlalchemy.prisma_client.query import Arguments, Compiler, unknown
+from litellm_sqlalchemy.prisma_client.query import Arguments, Compiler, normal, unknown
 from litellm_sqlalchemy.prisma_client.reads import Reads
 from litellm_sqlalchemy.prisma_client.rows import Row
 from litellm_sqlalchemy.prisma_client.statements import Written
@@ -67,7 +67,7 @@ class Writes:
         if data is None:
             raise missing(f"data of create_many of {entity.model.name}", "P2012")
         groups: dict[tuple[str, ...], list[Values]] = {}
-        for number, one in enumerate(data if isinstance(data, list) else [data]):
+        for number, one in enumerate(map(normal, data if isinstance(data, list | tuple | set) else [data])):
             if self._data.nested(entity, one):
                 raise misfit(f"create_many of {entity.model.name} takes no relations")
             row = self._data.new(entity, one, {})
