@@ -27,6 +27,12 @@ __all__ = [
 ]
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--screenshots", type=Path, metavar="DIRECTORY", help="keep the pictures that test_admin_ui.py takes there"
+    )
+
+
 @pytest.fixture
 def opened() -> Iterator[Callable[[Path], Spool]]:
     """Opens a spool; it is closed after the test."""
