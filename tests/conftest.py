@@ -29,8 +29,10 @@ __all__ = [
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Let tests/gateway/test_management.py run on other combinations than CI does."""
     parser.addoption("--combination", action="append", help="RELEASE-DRIVER-POSTGRESQL-WAY; may be repeated")
+    parser.addoption(
+        "--screenshots", type=Path, metavar="DIRECTORY", help="keep the pictures that test_admin_ui.py takes there"
+    )
 
 
 @pytest.fixture

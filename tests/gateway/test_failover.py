@@ -15,7 +15,7 @@ from tests.fix_litellm_database import DRIVERS
 from tests.fix_postgres import APPLICATION_PASSWORD
 from tests.fix_server import wait_for
 from tests.gateway.fix_litellm import MASTER_KEY, PINNED, WRONG_KEY, LiteLLM, running
-from tests.gateway.test_management import SALT_KEY, Managed, migrate
+from tests.gateway.fix_managed import SALT_KEY, Managed, migrate
 
 DATABASE = "failed_over"
 CONNECTIONS = 5  # of each of the two workers

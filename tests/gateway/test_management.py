@@ -1,23 +1,17 @@
 """All that LiteLLM keeps in its database, by its HTTP API: on the stand-in for Prisma, with two workers."""
 
-import contextlib
 import json
-import subprocess
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.fix_pgbouncer import running_pgbouncer
-from tests.fix_postgres import APPLICATION_PASSWORD, READER_PASSWORD, Cluster
 from tests.fix_server import wait_for
-from tests.gateway.fix_litellm import MASTER_KEY, PINNED, LiteLLM, interpreter, running
+from tests.gateway.fix_litellm import MASTER_KEY, PINNED
+from tests.gateway.fix_managed import Managed, managing
 
-SALT_KEY = "sk-salt-key-of-the-tests"
 DAYS = {"start_date": "2026-01-01", "end_date": "2036-01-01"}
 PASSWORD = "a password of the tests"
 # Of LiteLLM's release, driver, version of PostgreSQL and way to it; `make contract-full` runs all of them.
@@ -33,80 +27,6 @@ CHEAP = (
 )
 
 
-@dataclass(frozen=True)
-class Managed:
-    """A gateway with a database."""
-
-    litellm: LiteLLM
-    cluster: Cluster
-    database: str
-
-    def call(
-        self,
-        method: str,
-        path: str,
-        body: object = None,
-        *,
-        status: int = 200,
-        key: str = MASTER_KEY,
-        **parameters: Any,
-    ) -> Any:
-        """Call the API, and give what it answers; another status than the one wanted is an error."""
-        answer = httpx.request(
-            method,
-            f"http://127.0.0.1:{self.litellm.port}{path}",
-            json=body,
-            params=parameters or None,
-            headers={"authorization": f"Bearer {key}"},
-            timeout=60,
-        )
-        assert answer.status_code == status, f"{method} {path}: {answer.status_code} {answer.text}"
-        return answer.json()
-
-    def chat(self, key: str, status: int = 200, model: str = "talks", **more: Any) -> Any:
-        question = {"model": model, "messages": [{"role": "user", "content": "Hi"}], **more}
-        return self.call("POST", "/v1/chat/completions", question, status=status, key=key)
-
-    def eventually_lists(self, name: str, path: str) -> None:
-        """List until the name is there: the other worker reads the database now and then."""
-        wait_for(lambda: name in json.dumps(self.call("GET", path)), f"{name} in {path}")
-
-    def eventually_refused(self, key: str, because: str, *statuses: int, model: str = "talks") -> None:
-        """Call until the key is refused: what a call cost is written in the background."""
-
-        def is_refused() -> bool:
-            question = {"model": model, "messages": [{"role": "user", "content": "Hi"}]}
-            answer = self.litellm.post("/v1/chat/completions", question, key)
-            return answer.status_code in statuses and because.lower() in answer.text.lower()
-
-        wait_for(is_refused, f"a refusal because of {because}")
-
-    def rows(self, sql: str, **values: str) -> list[tuple[Any, ...]]:
-        return self.cluster.execute(sql, self.database, values)
-
-    @property
-    def is_pinned(self) -> bool:
-        return self.litellm.release == PINNED
-
-
-def migrate(cluster: Cluster, name: str, release: str) -> None:
-    """Make a database with the tables of a release, by LiteLLM's own migrations, that the application may use."""
-    found = "import litellm_proxy_extras as extras; print(extras.__path__[0])"
-    python = interpreter(release)
-    extras = subprocess.run([python, "-c", found], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
-    cluster.execute(f"CREATE DATABASE {name} OWNER litellm_owner TEMPLATE template0")
-    for migration in sorted(Path(extras).glob("migrations/*/migration.sql")):
-        cluster.execute(migration.read_text(), name)
-    # LiteLLM makes views of its own when it starts.
-    cluster.execute(
-        "GRANT ALL ON SCHEMA public TO litellm; GRANT ALL ON ALL TABLES IN SCHEMA public TO litellm;"
-        "GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO litellm;"
-        "GRANT USAGE ON SCHEMA public TO litellm_reader; GRANT SELECT ON ALL TABLES IN SCHEMA public TO litellm_reader;"
-        "ALTER DEFAULT PRIVILEGES FOR ROLE litellm IN SCHEMA public GRANT SELECT ON TABLES TO litellm_reader",
-        name,
-    )
-
-
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run all tests on each combination, and those that have the same gateway one after another."""
     if "managed" in metafunc.fixturenames:
@@ -117,23 +37,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 @pytest.fixture(scope="module")
 def managed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Managed]:
     release, driver, version, way = request.param.split("-")
-    cluster: Cluster = request.getfixturevalue("cluster_15" if version == "15" else "cluster")
-    name = f"managed_{uuid.uuid4().hex}"
-    migrate(cluster, name, release)
-    with running_pgbouncer(cluster) if way == "pgbouncer" else contextlib.nullcontext(cluster) as reached:
-        options = "connection_limit=5" + ("&pgbouncer=true" if way == "pgbouncer" else "")
-        address = f"{reached.host}:{reached.port}/{name}?{options}"
-        environment = {
-            "DATABASE_URL": f"postgresql://litellm:{APPLICATION_PASSWORD}@{address}",
-            "PRISMA_CLIENT_DRIVER": driver,
-            "LITELLM_SALT_KEY": SALT_KEY,
-            "STORE_MODEL_IN_DB": "True",
-            "PROXY_BATCH_WRITE_AT": "1",
-        }
-        if way == "replica":  # by a role that may only read
-            environment["DATABASE_URL_READ_REPLICA"] = f"postgresql://litellm_reader:{READER_PASSWORD}@{address}"
-        with running(release, tmp_path_factory.mktemp("managed"), **environment) as started:
-            yield Managed(started, cluster, name)
+    cluster = request.getfixturevalue("cluster_15" if version == "15" else "cluster")
+    with managing(cluster, tmp_path_factory.mktemp("managed"), release, driver, way) as started:
+        yield started
 
 
 @pytest.fixture
@@ -393,15 +299,4 @@ def test_a_replica_is_read(managed: Managed, request: pytest.FixtureRequest) -> 
 
 
 def test_the_log_has_no_error_of_the_database(managed: Managed) -> None:
-    log = (managed.litellm.spool.parents[1] / "log").read_text()
-    for word in (
-        "PrismaError",
-        "prisma.errors",
-        "DataError",
-        "RawQueryError",
-        "Prisma Client Exception",
-        APPLICATION_PASSWORD,
-    ):
-        with contextlib.suppress(ValueError):
-            at = log.index(word)
-            pytest.fail(log[max(at - 2_000, 0) : at + 500])
+    managed.has_logged_no_error_of_the_database()
