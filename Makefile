@@ -1,6 +1,6 @@
 # The commands of this repository. Each calls something that can be called by hand.
 .DEFAULT_GOAL := help
-.PHONY: help up down verify test test-default test-packages test-python test-readme contract-full try-litellm bench drill-ledger lint docs ssh key lock
+.PHONY: help up down verify test test-default test-packages test-python test-readme contract-full try-litellm bench drill-ledger screenshots lint docs ssh key lock
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 INVENTORY ?= inventory/lab
@@ -37,12 +37,16 @@ try-litellm:  ## does a release of LiteLLM work on the stand-in for Prisma: make
 	@scripts/packages && scripts/venv requirements/gateway.txt requirements/test.txt
 	@scripts/try-litellm $(RELEASE)
 
-bench:  ## what the ledger costs, into FINDINGS.md: make bench QUICK=1 PARTS="gateway drain memory queries"
+bench:  ## what the ledger and the Prisma client cost, into FINDINGS.md: make bench QUICK=1 PARTS="gateway drain memory queries client"
 	@scripts/packages && scripts/venv requirements/gateway.txt requirements/test.txt
 	@python -m tests.bench $(PARTS) $(if $(QUICK),--quick)
 
 drill-ledger:  ## break a lab in every way under load, and count what the ledger lost
 	@scripts/drill-ledger
+
+screenshots:  ## take the pictures of docs/admin-ui.md anew
+	@scripts/packages --with-browser && scripts/venv requirements/gateway.txt requirements/test.txt
+	@pytest tests/gateway/test_admin_ui.py --screenshots docs/images
 
 lint:  ## ansible-lint, yamllint, ruff, mypy, stale docs
 	@scripts/lint

@@ -8,12 +8,13 @@ import pytest
 
 from litellm_sqlalchemy.ledger.spool import Spool
 from tests.fix_litellm_database import client, driver, litellm_database, litellm_template
-from tests.fix_postgres import cluster, empty_database, ledger_database, template
+from tests.fix_postgres import cluster, cluster_15, empty_database, ledger_database, template
 from tests.fix_prisma import litellms, migrated, migrated_template, project
 
 __all__ = [
     "client",
     "cluster",
+    "cluster_15",
     "driver",
     "empty_database",
     "ledger_database",
@@ -25,6 +26,13 @@ __all__ = [
     "project",
     "template",
 ]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--combination", action="append", help="RELEASE-DRIVER-POSTGRESQL-WAY; may be repeated")
+    parser.addoption(
+        "--screenshots", type=Path, metavar="DIRECTORY", help="keep the pictures that test_admin_ui.py takes there"
+    )
 
 
 @pytest.fixture

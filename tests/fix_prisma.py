@@ -92,7 +92,12 @@ def connected(database: Database) -> Iterator[migrate.Connection]:
 @pytest.fixture(scope="session")
 def migrated_template(cluster: Cluster) -> Database:
     """A database that the command has migrated; copy it."""
-    database = Database(cluster, "template_migrated")
+    return deployed(cluster, "template_migrated")
+
+
+def deployed(cluster: Cluster, name: str) -> Database:
+    """Make a database, and have the command migrate it."""
+    database = Database(cluster, name)
     cluster.execute(f"CREATE DATABASE {database.name} OWNER litellm_owner TEMPLATE template0")
     done = prisma("migrate", "deploy", url=url_of(database))
     assert (done.code, done.stderr) == (0, "")

@@ -1,7 +1,9 @@
-"""The benchmark of the ledger: `make bench`, or `python -m tests.bench [PART…] [--quick] [--output DIRECTORY]`.
+"""The benchmark of the ledger and of the Prisma client.
 
-Parts: gateway, drain, memory, queries. Each writes the raw rounds of its run to a file of its own; the report (table,
-plot, the section in FINDINGS.md) is made of these files. A quick run shows only that everything works.
+usage: make bench, or python -m tests.bench [PART…] [--quick] [--output DIRECTORY]
+
+Parts: gateway, drain, memory, queries, client. Each writes the raw rounds of its run to a file of its own; the report
+(table, plot, the section in FINDINGS.md) is made of these files. A quick run shows only that everything works.
 """
 
 import argparse
@@ -12,7 +14,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from tests.bench import part_drain, part_gateway, part_memory, part_queries, report
+from tests.bench import part_client, part_drain, part_gateway, part_memory, part_queries, report
 from tests.bench.run import HERE, Run, begun, conditions
 
 PARTS: dict[str, Callable[[Run], dict[str, Any]]] = {
@@ -20,6 +22,7 @@ PARTS: dict[str, Callable[[Run], dict[str, Any]]] = {
     "drain": part_drain.measure,
     "memory": part_memory.measure,
     "queries": part_queries.measure,
+    "client": part_client.measure,
 }
 
 

@@ -118,9 +118,11 @@ class Workplace:
         directory: A directory on the disk that is to be measured.
         database: Where the ledger's rows, and those of the usual design, go.
         upstream: Port of the scripted model.
+        database_url: Of LiteLLM's own database; None: it has none.
     """
 
-    def __init__(self, directory: Path, database: Database, upstream: int) -> None:
+    def __init__(self, directory: Path, database: Database, upstream: int, *, database_url: str | None = None) -> None:
+        self._database_url = database_url
         self.directory = directory
         self.database = database
         self._configurations = {kind: directory / f"config-{kind}.yaml" for kind in (*KINDS, *SMALL)}
@@ -146,6 +148,7 @@ class Workplace:
             **environment,
             **unit_environment(),
             **service.environment(self.directory, self.database),
+            **({} if self._database_url is None else {"DATABASE_URL": self._database_url}),
             "CONFIG_FILE_PATH": str(self._configurations[kind]),
             "PYTHONPATH": str(HERE),
             "BENCH_ORM_URL": f"postgresql+psycopg2://litellm_owner:{OWNER_PASSWORD}@{server.host}:{server.port}"

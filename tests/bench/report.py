@@ -65,7 +65,7 @@ def as_json(found: dict[str, Any]) -> str:
 
 def figures(results: Results) -> list[Figure]:
     """Make the figures of whatever parts there are."""
-    makers = {"gateway": _gateway, "drain": _drain, "memory": _memory, "queries": _queries}
+    makers = {"gateway": _gateway, "drain": _drain, "memory": _memory, "queries": _queries, "client": _client}
     return [figure for part, make in makers.items() if part in results for figure in make(results[part])]
 
 
@@ -268,6 +268,66 @@ def _milliseconds(found: dict[str, Any], query: str, size: int) -> list[float]:
     return [one["value"] for one in found["milliseconds"] if (one["query"], one["exchanges"]) == (query, size)]
 
 
+# --- client -----------------------------------------------------------------------------------------------------
+
+
+def _client(found: dict[str, Any]) -> Iterator[Figure]:
+    clients = {one["client"] for one in found["imports"]}
+    for what, field in (("CPU time", "cpu_seconds"), ("memory", "pss_mb")):
+        taken = {
+            kind: [
+                one[field] - other[field]
+                for one, other in zip(_of(found, kind), _of(found, f"{kind} without"), strict=True)
+            ]
+            for kind in ("ours", "generated")
+            if kind in clients
+        }
+        unit = "MB" if field == "pss_mb" else "s"
+        yield _quantity("client", f"`import prisma` and a client, {what}", spread(taken["ours"]), unit)
+        if "generated" in taken:
+            yield _at_most("client", f"the same ÷ the generated client, {what}", ratios(*taken.values()), 0.125)
+    if "generated" in clients:
+        saved = [g["pss_mb"] - o["pss_mb"] for g, o in zip(_of(found, "generated"), _of(found, "ours"), strict=True)]
+        yield Figure(
+            "client",
+            "memory that a worker saves, without Prisma's engine",
+            "≥ 300 MB",
+            f"{spread(saved).median:.0f} MB",
+            f"{spread(saved).low:.0f} … {spread(saved).high:.0f}",
+            _met(spread(saved).median >= 300),
+        )
+    for call, limit in (("find_unique", 1.5), ("find_many", 2.0), ("create_many", 2.0)):
+        rounds = found[call]
+        about = call if call == "find_unique" else f"{call} of 10,000 rows"
+        compared = ratios([one["ours"] for one in rounds], [one["asyncpg"] for one in rounds])
+        yield _at_most("client", f"{about} ÷ asyncpg alone", compared, limit)
+        if call != "find_unique":
+            for kind in ("ours", "asyncpg"):
+                yield _quantity(
+                    "client",
+                    f"{about}, the event loop blocked at most: {kind}",
+                    spread([one[f"{kind}_blocked"] for one in rounds]),
+                    "ms",
+                    at_most=50 if kind == "ours" else None,
+                )
+    chats = {kind: [one[kind] for one in found["chat_ms"]] for kind in ("master", "cold", "warm", "select")}
+    for kind, meaning in (("cold", "not seen before"), ("warm", "seen before")):
+        added = difference(chats[kind], chats["master"], 0.5)
+        limit_ms = spread(chats["select"]).median if kind == "cold" else None
+        yield _quantity(
+            "client", f"chat by a key {meaning}, more than by the master key, p50", added, "ms", at_most=limit_ms
+        )
+
+
+def _of(found: dict[str, Any], client: str) -> list[dict[str, Any]]:
+    return [one for one in found["imports"] if one["client"] == client]
+
+
+def _at_most(part: str, what: str, found: Spread, limit: float) -> Figure:
+    verdict = f"{_met(found.median <= limit)}; {_from_one(found)}"
+    return Figure(part, what, f"≤ {limit:g}", f"{found.median:.3f}", f"{found.low:.3f} … {found.high:.3f}", verdict)
+
+
 # --- table, plot, FINDINGS.md -----------------------------------------------------------------------------------
 
 
@@ -281,7 +341,13 @@ def table(found: list[Figure]) -> str:
 
 def draw(results: Results, file: Path) -> None:
     """Draw a picture for each part that there is."""
-    drawn = {"gateway": _draw_gateway, "drain": _draw_drain, "memory": _draw_memory, "queries": _draw_queries}
+    drawn = {
+        "gateway": _draw_gateway,
+        "drain": _draw_drain,
+        "memory": _draw_memory,
+        "queries": _draw_queries,
+        "client": _draw_client,
+    }
     parts = [part for part in drawn if part in results]
     panels = [(part, number) for part in parts for number in range(2 if part in {"gateway", "memory"} else 1)]
     figure, axes = plt.subplots((len(panels) + 1) // 2, 2, figsize=(12, 3.6 * ((len(panels) + 1) // 2)), squeeze=False)
@@ -366,6 +432,17 @@ def _draw_queries(found: dict[str, Any], axis: Axes, _number: int) -> None:
         axis.errorbar(sizes, [one.median for one in values], yerr=bars, fmt="o-", capsize=4, label=meaning)
     axis.set(title="Queries, the same traffic a day", xlabel="exchanges", ylabel="ms", xscale="log", yscale="log")
     axis.legend()
+
+
+def _draw_client(found: dict[str, Any], axis: Axes, _number: int) -> None:
+    calls = ("find_unique", "find_many", "create_many")
+    for place, call in enumerate(calls):
+        one = ratios([one["ours"] for one in found[call]], [one["asyncpg"] for one in found[call]])
+        error = [[one.median - one.low], [one.high - one.median]]
+        axis.bar([place], [one.median], 0.5, yerr=error, capsize=4, color=COLOURS["ledger"])
+    axis.axhline(1, color="#888888", linewidth=1)
+    axis.set_xticks(range(len(calls)), ["find_unique", "find_many, 10,000", "create_many, 10,000"])
+    axis.set(title="The Prisma client ÷ asyncpg alone", ylabel="median and quartiles of the rounds")
 
 
 def write_findings(results: Results, found: list[Figure], file: Path) -> None:

@@ -11,7 +11,7 @@ from tests.bench import report
 from tests.bench.paired import Spread, difference, ratios, slope
 
 HERE = Path(__file__).parents[2]
-PARTS = ("gateway", "drain", "memory", "queries")
+PARTS = ("gateway", "drain", "memory", "queries", "client")
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +50,8 @@ def test_the_report_has_every_figure(output: Path) -> None:
             "while the database is away",
         ),
         *("newest 50", "one exchange", "a day's sum", "partitions read"),
+        *("`import prisma`", "find_unique ÷", "find_many of 10,000 rows ÷", "create_many of 10,000 rows ÷"),
+        *("blocked at most", "by a key not seen before"),
     ]
     for part in wanted:
         assert any(part in figure.what for figure in figures), part

@@ -12,9 +12,9 @@ MIGRATIONS = Path(litellm_proxy_extras.__file__).with_name("migrations")
 
 
 @contextlib.contextmanager
-def litellm_cluster() -> Iterator[Cluster]:
+def litellm_cluster(version: int = 17) -> Iterator[Cluster]:
     """Run a server whose database `contract` has LiteLLM's tables."""
-    with running_cluster({"fsync": "off", "timezone": "UTC"}) as server:
+    with running_cluster({"fsync": "off", "timezone": "UTC"}, version) as server:
         server.execute("CREATE DATABASE contract")
         for file in sorted(MIGRATIONS.glob("*/migration.sql")):
             server.execute(file.read_text(), "contract")

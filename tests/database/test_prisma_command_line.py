@@ -23,6 +23,7 @@ from tests.fix_prisma import (
     PRISMAS_LEDGER,
     Done,
     connected,
+    deployed,
     environment,
     prisma,
     rows,
@@ -65,6 +66,15 @@ def test_deploy_brings_all_migrations_into_an_empty_database(migrated: Database,
     assert (again.code, again.stderr) == (0, "")
     assert "No pending migrations to apply" in again.stdout
     assert rows(migrated) == made
+
+
+def test_deploy_on_postgresql_15(cluster_15: Cluster) -> None:
+    migrated, other = deployed(cluster_15, "deployed"), Database(cluster_15, "by_hand")
+    cluster_15.execute(f"CREATE DATABASE {other.name} OWNER litellm_owner TEMPLATE template0")
+    for file in MIGRATIONS:
+        cluster_15.execute(file.read_text(), other.name)
+    assert catalog(migrated) == catalog(other)
+    assert [row["migration_name"] for row in rows(migrated)] == [file.parent.name for file in MIGRATIONS]
 
 
 def test_the_ledger_is_prismas(migrated: Database, empty_database: Database) -> None:

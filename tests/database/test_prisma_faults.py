@@ -4,6 +4,7 @@ import asyncio
 import datetime as dt
 import gc
 import random
+from typing import Any
 
 import psycopg2
 import pytest
@@ -158,6 +159,37 @@ async def test_a_full_pool_says_so(client: Prisma, cluster: Cluster, litellm_dat
     assert await narrow.query_raw("SELECT 1 AS one") == [{"one": 1}]
     await narrow.disconnect()
     await works(client)
+
+
+@pytest.mark.usefixtures("driver")
+async def test_more_callers_than_connections_are_all_served(cluster: Cluster, litellm_database: str) -> None:
+    async with Prisma(datasource={"url": url(cluster, litellm_database, connection_limit=2)}) as narrow:
+
+        async def call(number: int) -> Any:
+            await asyncio.sleep(number % 7 * 0.001)
+            if number % 5:
+                return await narrow.litellm_budgettable.count()
+            async with narrow.tx(max_wait=60_000) as transaction:
+                return await transaction.litellm_budgettable.count()
+
+        assert await asyncio.gather(*(call(number) for number in range(300))) == [0] * 300
+        assert len(sessions(cluster, litellm_database)) == 2
+
+
+@pytest.mark.usefixtures("driver")
+async def test_a_connection_that_was_idle_for_too_long_is_replaced(cluster: Cluster, litellm_database: str) -> None:
+    options: dict[str, object] = {"connection_limit": 1, "max_idle_connection_lifetime": 2}
+
+    async def session() -> int:
+        return int((await narrow.query_first("SELECT pg_backend_pid() AS pid"))["pid"])
+
+    async with Prisma(datasource={"url": url(cluster, litellm_database, **options)}) as narrow:
+        first = await session()
+        for _ in range(4):  # in use, it stays; also once SQLAlchemy's pool has looked at it
+            await asyncio.sleep(0.7)
+            assert await session() == first
+        await asyncio.sleep(2.5)
+        assert await session() != first
 
 
 async def test_a_transaction_expires(client: Prisma) -> None:

@@ -16,9 +16,7 @@ import pytest
 
 from litellm_sqlalchemy.ledger.drain import Drain
 from litellm_sqlalchemy.ledger.spool import Spool
-from litellm_sqlalchemy.prisma_client.schema import parse
-from tests.fix_litellm_database import url
-from tests.fix_postgres import Cluster, Database
+from tests.fix_postgres import Database
 from tests.fix_server import serving, wait_for
 from tests.gateway.fix_upstream import PROVIDER_KEY, go_on, make_upstream
 from tests.ports import free_port, listens
@@ -27,7 +25,7 @@ CHECKOUT = Path(__file__).parents[2]
 PINNED = importlib.metadata.version("litellm")
 OLDER = ("1.83.0", "1.93.1")
 NEWEST = "1.110.2"
-TRIED = os.environ.get("LITELLM_RELEASE")  # by scripts/try-litellm: the tests run on it and no other
+TRIED = os.environ.get("LITELLM_RELEASE")  # by scripts/try-litellm: what runs on each release runs on it alone
 RELEASES = (TRIED,) if TRIED else (*OLDER, PINNED)
 WITH_NEWEST = (TRIED,) if TRIED else (*RELEASES, NEWEST)  # of tests about the stand-in for Prisma
 MASTER_KEY = "sk-the-master-key-of-the-tests"
@@ -112,25 +110,6 @@ def site_packages(release: str) -> Path:
     asked = "import sysconfig; print(sysconfig.get_path('purelib'))"
     told = subprocess.run([interpreter(release), "-c", asked], check=True, stdout=subprocess.PIPE, text=True)
     return Path(told.stdout.strip())
-
-
-def make_tables(cluster: Cluster, name: str, release: str) -> None:
-    """Make a database with the tables of a release, by LiteLLM's own migrations."""
-    packages = site_packages(release)
-    extras, schema = packages / "litellm_proxy_extras", packages / "litellm/proxy/schema.prisma"
-    cluster.execute(f"CREATE DATABASE {name} OWNER litellm_owner TEMPLATE template0")
-    for migration in sorted(extras.glob("migrations/*/migration.sql")):
-        cluster.execute(migration.read_text(), name)
-    known, wanted = (
-        {(model, field) for model, its in parse(file.read_text()).models.items() for field in its.fields}
-        for file in (extras / "schema.prisma", schema)
-    )
-    if not wanted <= known:  # the package index had no newer migrations: see its lock
-        subprocess.run(
-            [interpreter(release), "-m", "prisma", "db", "push", "--accept-data-loss", "--schema", schema],
-            env={"PATH": os.environ["PATH"], "DATABASE_URL": url(cluster, name)},
-            check=True,
-        )
 
 
 @contextlib.contextmanager

@@ -1,8 +1,10 @@
 """The real LiteLLM: what a client saw is what the tables have."""
 
 import asyncio
+import inspect
 import json
 import os
+import shutil
 import subprocess
 import sys
 from decimal import Decimal
@@ -18,6 +20,7 @@ from tests.fix_server import Client
 from tests.gateway.fix_litellm import MASTER_KEY, PINNED, WRONG_KEY, LiteLLM, Rows, running
 from tests.gateway.fix_upstream import CHAT, PROVIDER_KEY, USAGE, go_on
 
+PACKAGED_UI = Path(inspect.getfile(hash_token)).parent / "_experimental/out"
 TEXT = "Pa\u00df \U0001f600\n"
 
 
@@ -214,11 +217,16 @@ def test_no_key_is_on_disk(litellm: LiteLLM, rows: Rows) -> None:
 
 def test_below_a_root_path(tmp_path: Path) -> None:
     question = {"model": "talks", "messages": [{"role": "user", "content": "a question"}]}
-    with running(PINNED, tmp_path, SERVER_ROOT_PATH="/openai") as litellm:
+    # LiteLLM writes the path into the admin UI's files, which a virtual environment may share with all others.
+    ui = shutil.copytree(PACKAGED_UI, tmp_path / "ui")
+    with running(PINNED, tmp_path, SERVER_ROOT_PATH="/openai", LITELLM_UI_PATH=str(ui)) as litellm:
         assert litellm.post(f"/openai{CHAT}", question).status_code == 200
         answer = litellm.post("/openai/key/generate", {"key": "sk-a-new-key-of-somebody"})
         assert answer.status_code == litellm.post("/key/generate", {}).status_code  # both came to the endpoint
+        page = httpx.get(f"http://127.0.0.1:{litellm.port}/openai/ui/").text
         on_disk = litellm.on_disk()
+    assert "/openai/_next/" in page
+    assert "/openai/_next/" not in (PACKAGED_UI / "index.html").read_text()
     assert b"a question" in on_disk
     assert b"sk-a-new-key-of-somebody" not in on_disk
 

@@ -1,119 +1,43 @@
 """All that LiteLLM keeps in its database, by its HTTP API: on the stand-in for Prisma, with two workers."""
 
-import contextlib
 import json
 import uuid
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 import httpx
 import pytest
 
-from tests.fix_postgres import APPLICATION_PASSWORD, READER_PASSWORD, Cluster
 from tests.fix_server import wait_for
-from tests.gateway.fix_litellm import MASTER_KEY, OLDER, PINNED, TRIED, WITH_NEWEST, LiteLLM, make_tables, running
+from tests.gateway.fix_litellm import MASTER_KEY, NEWEST, OLDER, PINNED
+from tests.gateway.fix_managed import Managed, managing
 
-SALT_KEY = "sk-salt-key-of-the-tests"
 DAYS = {"start_date": "2026-01-01", "end_date": "2036-01-01"}
 PASSWORD = "a password of the tests"
-
-
-@dataclass(frozen=True)
-class Managed:
-    """A gateway with a database."""
-
-    litellm: LiteLLM
-    cluster: Cluster
-    database: str
-
-    def call(
-        self,
-        method: str,
-        path: str,
-        body: object = None,
-        *,
-        status: int = 200,
-        key: str = MASTER_KEY,
-        **parameters: Any,
-    ) -> Any:
-        """Call the API, and give what it answers; another status than the one wanted is an error."""
-        answer = httpx.request(
-            method,
-            f"http://127.0.0.1:{self.litellm.port}{path}",
-            json=body,
-            params=parameters or None,
-            headers={"authorization": f"Bearer {key}"},
-            timeout=60,
-        )
-        assert answer.status_code == status, f"{method} {path}: {answer.status_code} {answer.text}"
-        return answer.json()
-
-    def chat(self, key: str, status: int = 200, model: str = "talks", **more: Any) -> Any:
-        question = {"model": model, "messages": [{"role": "user", "content": "Hi"}], **more}
-        return self.call("POST", "/v1/chat/completions", question, status=status, key=key)
-
-    def eventually_lists(self, name: str, path: str) -> None:
-        """List until the name is there: the other worker reads the database now and then."""
-        wait_for(lambda: name in json.dumps(self.call("GET", path)), f"{name} in {path}")
-
-    def eventually_refused(self, key: str, because: str, *statuses: int, model: str = "talks") -> None:
-        """Call until the key is refused: what a call cost is written in the background."""
-
-        def is_refused() -> bool:
-            question = {"model": model, "messages": [{"role": "user", "content": "Hi"}]}
-            answer = self.litellm.post("/v1/chat/completions", question, key)
-            return answer.status_code in statuses and because.lower() in answer.text.lower()
-
-        wait_for(is_refused, f"a refusal because of {because}")
-
-    def rows(self, sql: str, **values: str) -> list[tuple[Any, ...]]:
-        return self.cluster.execute(sql, self.database, values)
-
-    @property
-    def is_older(self) -> bool:
-        return self.litellm.release in OLDER
-
-
-def let_in(cluster: Cluster, name: str) -> None:
-    """Let the application use a database; LiteLLM makes views of its own when it starts."""
-    cluster.execute(
-        "GRANT ALL ON SCHEMA public TO litellm; GRANT ALL ON ALL TABLES IN SCHEMA public TO litellm;"
-        "GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO litellm;"
-        "GRANT USAGE ON SCHEMA public TO litellm_reader; GRANT SELECT ON ALL TABLES IN SCHEMA public TO litellm_reader;"
-        "ALTER DEFAULT PRIVILEGES FOR ROLE litellm IN SCHEMA public GRANT SELECT ON TABLES TO litellm_reader",
-        name,
-    )
-
-
-@pytest.fixture(
-    scope="module",
-    params=[
-        *((release, "asyncpg", "") for release in WITH_NEWEST),
-        *([] if TRIED else [(PINNED, "psycopg", ""), (PINNED, "asyncpg", "replica")]),
-    ],
-    ids=lambda names: "-".join(filter(None, names)),
+# Of LiteLLM's release, driver, version of PostgreSQL and way to it; `make contract-full` runs all of them.
+WAYS = ("direct", "pgbouncer", "replica")
+CHEAP = (
+    *(f"{release}-asyncpg-17-direct" for release in (*OLDER, PINNED, NEWEST)),
+    f"{PINNED}-psycopg-17-direct",
+    f"{PINNED}-asyncpg-17-replica",
+    f"{PINNED}-asyncpg-17-pgbouncer",
+    f"{PINNED}-asyncpg-15-direct",
 )
-def managed(
-    request: pytest.FixtureRequest, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Managed]:
-    release, driver, replica = request.param
-    name = f"managed_{uuid.uuid4().hex}"
-    make_tables(cluster, name, release)
-    let_in(cluster, name)
-    address = f"{cluster.host}:{cluster.port}/{name}?connection_limit=5"
-    url = f"postgresql://litellm:{APPLICATION_PASSWORD}@{address}"
-    environment = {
-        "DATABASE_URL": url,
-        "PRISMA_CLIENT_DRIVER": driver,
-        "LITELLM_SALT_KEY": SALT_KEY,
-        "STORE_MODEL_IN_DB": "True",
-        "PROXY_BATCH_WRITE_AT": "1",
-    }
-    if replica:  # by a role that may only read
-        environment["DATABASE_URL_READ_REPLICA"] = f"postgresql://litellm_reader:{READER_PASSWORD}@{address}"
-    with running(release, tmp_path_factory.mktemp("managed"), **environment) as started:
-        yield Managed(started, cluster, name)
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run all tests on each combination, and those that have the same gateway one after another."""
+    if "managed" in metafunc.fixturenames:
+        chosen = metafunc.config.getoption("combination") or CHEAP
+        metafunc.parametrize("managed", chosen, indirect=True, scope="module")
+
+
+@pytest.fixture(scope="module")
+def managed(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Managed]:
+    release, driver, version, way = request.param.split("-")
+    cluster = request.getfixturevalue("cluster_15" if version == "15" else "cluster")
+    with managing(cluster, tmp_path_factory.mktemp("managed"), release, driver, way) as started:
+        yield started
 
 
 @pytest.fixture
@@ -373,15 +297,4 @@ def test_a_replica_is_read(managed: Managed, request: pytest.FixtureRequest) -> 
 
 
 def test_the_log_has_no_error_of_the_database(managed: Managed) -> None:
-    log = (managed.litellm.spool.parents[1] / "log").read_text()
-    for word in (
-        "PrismaError",
-        "prisma.errors",
-        "DataError",
-        "RawQueryError",
-        "Prisma Client Exception",
-        APPLICATION_PASSWORD,
-    ):
-        with contextlib.suppress(ValueError):
-            at = log.index(word)
-            pytest.fail(log[max(at - 2_000, 0) : at + 500])
+    managed.has_logged_no_error_of_the_database()

@@ -88,4 +88,4 @@ def test_percent_signs_stay_what_they_are_for_psycopg() -> None:
 
 
 def test_results_have_what_json_has() -> None:
-    assert shaped(["a", "b"], [(b"\x00\x01", [1.5, None])]) == [{"a": "AAE=", "b": [1.5, None]}]
+    assert shaped([{"a": b"\x00\x01", "b": [1.5, None]}]) == [{"a": "AAE=", "b": [1.5, None]}]

@@ -364,7 +364,9 @@ class Actions(_Methods):
         Returns:
             How many were created.
         """
-        return cast("int", await self._run("create_many", data=data, skipDuplicates=skip_duplicates))
+        # Each row gets Prisma's own names in its turn: many at once would hold up the event loop.
+        given = {"data": data, "skipDuplicates": skip_duplicates}
+        return cast("int", await self._client._execute("create_many", self._name, given))
 
     async def delete(self, where: Value, include: Value = None) -> Any:
         """Delete a row.

@@ -1,20 +1,19 @@
 """SQLAlchemy's pool of connections for a database's URL, by either driver."""
 
+import json
 import os
 import ssl
 import tempfile
-import uuid
 from typing import Any
 
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.serialization import pkcs12
-from sqlalchemy import URL
-from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
+from sqlalchemy import URL, Engine, create_engine, event
+from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from litellm_sqlalchemy.prisma_client.database_url import DatabaseURL, DatabaseURLError
 from litellm_sqlalchemy.prisma_client.raw_sql import Driver
 
 APPLICATION_NAME = "litellm-prisma"
+_DECODER = json.JSONDecoder()
 FOR_EVER_SECONDS = 10.0**9  # what a pool takes for no limit
 
 
@@ -36,7 +35,7 @@ def pool_size(url: DatabaseURL) -> int:
     return url.connection_limit if url.connection_limit is not None else 2 * (os.cpu_count() or 1) + 1
 
 
-def make_engine(url: DatabaseURL, driver: Driver) -> AsyncEngine:
+def make_engine(url: DatabaseURL, driver: Driver) -> Engine:
     """Make the pool; it connects when it is used.
 
     Args:
@@ -46,22 +45,40 @@ def make_engine(url: DatabaseURL, driver: Driver) -> AsyncEngine:
     Raises:
         DatabaseURLError: A certificate that it names cannot be read.
     """
-    return create_async_engine(
-        URL.create(f"postgresql+{driver}"),
+    # Not create_async_engine, which imports the ORM: whoever takes a connection brings the greenlet that it takes.
+    engine = create_engine(
+        URL.create("postgresql+asyncpg" if driver == "asyncpg" else "postgresql+psycopg_async"),
         connect_args=_asyncpg_arguments(url) if driver == "asyncpg" else _psycopg_arguments(url),
+        json_deserializer=_json,
         hide_parameters=True,  # which may be secrets, and would be in errors
         pool_size=pool_size(url),
         max_overflow=0,
         pool_timeout=FOR_EVER_SECONDS if url.pool_timeout is None else url.pool_timeout,
         pool_recycle=url.max_connection_lifetime or -1,
+        pool_reset_on_return=None,  # who has had a connection leaves it without a transaction
         pool_use_lifo=True,  # those that are not needed become idle, and old
         # psycopg does not notice that a connection is closed before it uses it; asyncpg does.
         pool_pre_ping=driver == "psycopg",
     )
+    if driver == "psycopg":
+        event.listen(engine, "connect", _set_time_zone)
+    return engine
+
+
+def _set_time_zone(connection: DBAPIConnection, _record: object) -> None:
+    """Set what libpq has no parameter for, and pgbouncer before 1.20 takes no `options` for; pgbouncer keeps it."""
+    cursor = connection.cursor()
+    cursor.execute("SET TimeZone TO 'UTC'")
+    cursor.close()
+
+
+def _json(text: str | bytes) -> Any:
+    """Read JSON as PostgreSQL writes it; `json.loads` looks for white space around it, which takes longer than this."""
+    return _DECODER.raw_decode(text if isinstance(text, str) else text.decode())[0]
 
 
 def _settings(url: DatabaseURL) -> dict[str, str]:
-    settings = {"application_name": url.application_name or APPLICATION_NAME, "TimeZone": "UTC"}
+    settings = {"application_name": url.application_name or APPLICATION_NAME}
     if url.schema != "public":
         settings["search_path"] = '"' + url.schema.replace('"', '""') + '"'
     return settings
@@ -77,14 +94,14 @@ def _asyncpg_arguments(url: DatabaseURL) -> dict[str, Any]:
         "database": url.database,
         "timeout": url.connect_timeout or FOR_EVER_SECONDS,
         "ssl": _ssl(url),
-        "server_settings": _settings(url) | ({"options": url.options} if url.options else {}),
+        "server_settings": {"TimeZone": "UTC"} | _settings(url) | ({"options": url.options} if url.options else {}),
         "statement_cache_size": 0 if url.pgbouncer else url.statement_cache_size,
         "prepared_statement_cache_size": 0 if url.pgbouncer else url.statement_cache_size,
     }
     if url.target_session_attrs != "any":
         arguments["target_session_attrs"] = url.target_session_attrs
-    if url.pgbouncer:  # names that no other client of the same session has
-        arguments["prepared_statement_name_func"] = lambda: f"s_{uuid.uuid4().hex}"
+    if url.pgbouncer:  # without a name, a statement leaves nothing in a session that others get next
+        arguments["prepared_statement_name_func"] = str
     return arguments
 
 
@@ -102,10 +119,11 @@ def _psycopg_arguments(url: DatabaseURL) -> dict[str, Any]:
         "dbname": url.database,
         "connect_timeout": url.connect_timeout or 0,
         "application_name": url.application_name or APPLICATION_NAME,
-        "options": " ".join([*options, *filter(None, [url.options])]),
+        "options": " ".join([*options, *filter(None, [url.options])]) or None,
         "sslmode": sslmode,
         "sslrootcert": url.sslcert,
         "target_session_attrs": url.target_session_attrs,
+        "autocommit": True,
         "prepare_threshold": None if url.pgbouncer or not url.statement_cache_size else 5,
     }
     if url.sslidentity:
@@ -140,6 +158,10 @@ def _ssl(url: DatabaseURL) -> ssl.SSLContext | str | bool:
 
 def _load_identity(context: ssl.SSLContext, file: str, password: str | None) -> None:
     """Load a client's certificate and key; Python's ssl takes them from a file of PEM alone."""
+    # Here, as few have one and each import takes memory.
+    from cryptography.hazmat.primitives import serialization  # noqa: PLC0415
+    from cryptography.hazmat.primitives.serialization import pkcs12  # noqa: PLC0415
+
     with open(file, "rb") as archive:  # noqa: PTH123
         key, certificate, more = pkcs12.load_key_and_certificates(
             archive.read(), password.encode() if password else None

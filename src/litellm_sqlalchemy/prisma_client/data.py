@@ -90,24 +90,27 @@ class DataCompiler:
         """
         values: Values = {}
         for one in entity.columns:
-            column = cast("str", one.column)
-            if one.name in fixed:
-                values[column] = fixed[one.name]
-                continue
-            value = data.get(one.name)
-            if isinstance(value, Mapping) and value.keys() == {"set"} and one.type != "Json":
-                value = value["set"]
-            if one.name in data and (value is not None or not (one.is_required or one.is_list)):
-                values[column] = self._given(entity, one, value)
-            elif one.name not in data and self._has_default(one):
-                if (default := self._default(one)) is not None:
-                    values[column] = self._compiler.value(one, default)
-            elif one.name not in data and one.is_list:
-                values[column] = self._compiler.value(one, None)
-            elif one.is_required:
-                raise missing(f"{entity.model.name}.{one.name}")
+            name, column = one.name, cast("str", one.column)
+            if name in fixed:
+                values[column] = fixed[name]
+            elif name not in data:
+                if self._has_default(one):
+                    if (default := self._default(one)) is not None:
+                        values[column] = self._compiler.value(one, default)
+                elif one.is_required and not one.is_list:
+                    raise missing(f"{entity.model.name}.{name}")
+                else:
+                    values[column] = None
             else:
-                values[column] = self._compiler.value(one, None)
+                value = data[name]
+                if isinstance(value, dict) and value.keys() == {"set"} and one.type != "Json":
+                    value = value["set"]
+                if value is not None:
+                    values[column] = self._given(entity, one, value)
+                elif one.is_required or one.is_list:
+                    raise missing(f"{entity.model.name}.{name}")
+                else:
+                    values[column] = None
         return values
 
     def _given(self, entity: Entity, one: Field, value: Value) -> Value:
@@ -138,9 +141,14 @@ class DataCompiler:
             return list(default)
         if not isinstance(default, Call):
             return default
-        return {"now": lambda: self._now, "uuid": lambda: str(uuid.uuid4()), "cuid": cuid}.get(
-            default.function, lambda: None
-        )()
+        match default.function:
+            case "now":
+                return self._now
+            case "uuid":
+                return str(uuid.uuid4())
+            case "cuid":
+                return cuid()
+        return None
 
     def changes(self, entity: Entity, data: Arguments) -> Values:
         """Make what an UPDATE sets.

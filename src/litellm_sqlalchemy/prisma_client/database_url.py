@@ -66,7 +66,8 @@ class DatabaseURL:
         max_connection_lifetime: Seconds after which a connection is replaced; None: never.
         max_idle_connection_lifetime: Seconds after which an idle connection is replaced; None: never.
         statement_cache_size: How many prepared statements a connection keeps; 0 behind pgbouncer.
-        pgbouncer: Whether a transaction pooler is in between: nothing outlives a transaction.
+        pgbouncer: Whether a transaction pooler is in between: nothing outlives a transaction. None: the URL does not
+            say; false is for a pooler of sessions, or one that keeps prepared statements (pgbouncer since 1.21).
         sslmode: Whether the connection is encrypted, and with verify-ca and verify-full the certificate verified.
         sslaccept: Whether the server's certificate is verified where the connection is encrypted.
         sslcert: File of the certificate to verify the server's by (libpq: sslrootcert).
@@ -90,7 +91,7 @@ class DatabaseURL:
     max_connection_lifetime: int | None = None
     max_idle_connection_lifetime: int | None = 300
     statement_cache_size: int = 100
-    pgbouncer: bool = False
+    pgbouncer: bool | None = None
     sslmode: SSLMode = "prefer"
     sslaccept: SSLAccept = "accept_invalid_certs"
     sslcert: str | None = None
@@ -163,7 +164,7 @@ def parse_url(text: str) -> DatabaseURL:
     if socket := options.text("host"):
         hosts = ((socket, hosts[0][1]),)
     binding = options.text("channel_binding")
-    pgbouncer = options.choice("pgbouncer", ("true", "false")) == "true"
+    pgbouncer = {"true": True, "false": False, None: None}[options.choice("pgbouncer", ("true", "false"))]
     return DatabaseURL(
         hosts=hosts,
         user=_decoded(user),

@@ -4,11 +4,14 @@ from collections.abc import Mapping
 from functools import cached_property
 from typing import Any
 
-from sqlalchemy import Column, FromClause, MetaData, Select, Table, select
+from sqlalchemy import Column, ColumnClause, FromClause, MetaData, Select, Table, literal_column, select
+from sqlalchemy.dialects import postgresql
 
 from litellm_sqlalchemy.prisma_client import rows
 from litellm_sqlalchemy.prisma_client.schema import Field, Model, Relation, Schema, Unique, Value
 from litellm_sqlalchemy.prisma_client.tables import tables
+
+quoted = postgresql.dialect().identifier_preparer.quote_identifier  # type: ignore[no-untyped-call]
 
 
 class Entity:
@@ -17,9 +20,11 @@ class Entity:
     Args:
         model: The model.
         table: Its table.
+        enums: The schema's.
     """
 
-    def __init__(self, model: Model, table: Table) -> None:
+    def __init__(self, model: Model, table: Table, enums: Mapping[str, tuple[str, ...]]) -> None:
+        self._enums = enums
         self.model = model
         self.table = table
         self.columns = tuple(field for field in model.fields.values() if field.relation is None)
@@ -33,7 +38,7 @@ class Entity:
     @cached_property
     def decode(self) -> rows.Decode:
         """What makes rows of what the driver gives: all columns, in the schema's order."""
-        return rows.decoder(self.model, self.row)
+        return rows.decoder(self.model, self.row, self._enums)
 
     def column(self, field: Field, source: FromClause | None = None) -> Column[Value]:
         """Give a field's column.
@@ -45,14 +50,15 @@ class Entity:
         return (self.table if source is None else source).c[field.column]  # type: ignore[index, return-value]
 
     @cached_property
-    def selected(self) -> list[Column[Value]]:
-        """All columns, in the schema's order."""
-        return [self.column(field) for field in self.columns]
+    def all_columns(self) -> ColumnClause[Any]:
+        """All columns, in the schema's order: as one text, as SQLAlchemy would look at each of them for each query."""
+        table = quoted(self.table.name)
+        return literal_column(", ".join(f"{table}.{quoted(self.column(one).name)}" for one in self.columns))
 
     @cached_property
     def selection(self) -> Select[Any]:
-        """The SELECT of all columns; made once, as to look at each of them takes time."""
-        return select(*self.selected)
+        """The SELECT of all columns."""
+        return select(self.all_columns).select_from(self.table)
 
     def by_column(self, values: Mapping[str, Value]) -> dict[str, Value]:
         """Give values by column.
@@ -83,7 +89,8 @@ class Description:
         self.schema = schema
         self.metadata: MetaData = tables(schema)
         self.entities = {
-            name: Entity(model, self.metadata.tables[model.table]) for name, model in schema.models.items()
+            name: Entity(model, self.metadata.tables[model.table], schema.enums)
+            for name, model in schema.models.items()
         }
         self.accessors = {name.lower(): name for name in schema.models}
 

@@ -5,6 +5,7 @@ dropped half used, and nothing warns. What has not begun by then does not begin.
 """
 
 import asyncio
+import dataclasses
 import datetime as dt
 import json
 import logging
@@ -15,15 +16,14 @@ from collections.abc import Awaitable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeVar, cast
 
-from sqlalchemy import event, exc
-from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine
-from sqlalchemy.pool import ConnectionPoolEntry
+from sqlalchemy import exc
 
 from litellm_sqlalchemy.prisma_client import connect, errors, raw_sql
+from litellm_sqlalchemy.prisma_client.connection import Connection
 from litellm_sqlalchemy.prisma_client.database_url import DatabaseURL
 from litellm_sqlalchemy.prisma_client.description import Description
 from litellm_sqlalchemy.prisma_client.executor import Executor, Operation, needs_transaction
+from litellm_sqlalchemy.prisma_client.pool import Pool, is_pooled
 from litellm_sqlalchemy.prisma_client.query import Compiler
 from litellm_sqlalchemy.prisma_client.schema import Value
 
@@ -102,7 +102,7 @@ class _Abandoned(Exception):  # noqa: N818 - nobody sees it
 class _Transaction:
     """One that is open, or was."""
 
-    connection: AsyncConnection
+    connection: Connection
     timeout_ms: int
     began: float = field(default_factory=time.monotonic)
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
@@ -137,30 +137,17 @@ class Engine:
     process = Process()
 
     def __init__(self, url: DatabaseURL, description: Description, driver: raw_sql.Driver) -> None:
-        self._url = url
         self._compiler = Compiler(description)
         self._driver = driver
-        self._pool: AsyncEngine = connect.make_engine(url, driver)
-        # A transaction pooler may give each statement another session: there, all is in a transaction.
-        self._single = self._pool if url.pgbouncer else self._pool.execution_options(isolation_level="AUTOCOMMIT")
+        self._make_pool(url)
         self._transactions: OrderedDict[str, _Transaction] = OrderedDict()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None  # once there are connections
+
+    def _make_pool(self, url: DatabaseURL) -> None:
+        self._url = url
+        self._pool = Pool(url, self._driver)
         self._most_stale = connect.pool_size(url) or CONNECTIONS_WITHOUT_LIMIT
-        event.listen(self._pool.sync_engine, "checkout", self._check)
-        event.listen(self._pool.sync_engine, "checkin", self._note)
-
-    def _check(self, connection: DBAPIConnection, entry: ConnectionPoolEntry, _proxy: object) -> None:
-        """Do not hand out what PostgreSQL has closed meanwhile, or what has been idle for too long."""
-        native: Any = connection.driver_connection
-        if native.is_closed() if self._driver == "asyncpg" else native.closed:
-            raise exc.InvalidatePoolError("PostgreSQL has closed the connection")
-        idle = time.monotonic() - entry.info.get("idle_since", time.monotonic())
-        if self._url.max_idle_connection_lifetime and idle > self._url.max_idle_connection_lifetime:
-            raise exc.DisconnectionError("the connection has been idle for too long")
-
-    def _note(self, _connection: DBAPIConnection, entry: ConnectionPoolEntry) -> None:
-        entry.info["idle_since"] = time.monotonic()
 
     # --- life -----------------------------------------------------------------------------------------------------
 
@@ -177,8 +164,14 @@ class Engine:
         _CONNECTED.add(self)
 
         async def try_it() -> None:
-            async with self._single.connect():
-                pass
+            if self._url.pgbouncer is None and await is_pooled(self._url, self._driver):
+                log.warning(
+                    "action=connect There is a pooler at %s: write pgbouncer=true into the database's URL, which is "
+                    "taken for granted now (or pgbouncer=false, if each client has a session of its own there)",
+                    connect.server(self._url),
+                )
+                self._make_pool(dataclasses.replace(self._url, pgbouncer=True))
+            await self._pool.give_back(await self._pool.take())
 
         try:
             async with asyncio.timeout(timeout.total_seconds()):
@@ -194,7 +187,7 @@ class Engine:
             await self._end(transaction, "rolled back")
         if others := self._tasks - {asyncio.current_task()}:
             await asyncio.wait(others, timeout=LAST_OPERATIONS_SECONDS)
-        await self._pool.dispose()
+        await self._pool.aclose()
         _CONNECTED.discard(self)
 
     def stop(self) -> None:
@@ -203,7 +196,7 @@ class Engine:
         May be called by the garbage collector, in any thread.
         """
         if self._loop is None or not self._loop.is_running():
-            self._pool.sync_engine.dispose(close=False)
+            self._pool.abandon()
             _CONNECTED.discard(self)
             return
         self._loop.call_soon_threadsafe(lambda: self._spawn(self.aclose()))
@@ -244,46 +237,56 @@ class Engine:
         return await self._translated(self._on_connection(content, abandoned))
 
     async def _on_connection(self, content: Query, abandoned: asyncio.Event) -> Value:
-        several = content.is_batch or any(
-            isinstance(step, Operation) and needs_transaction(self._compiler.description, step)
-            for step in content.steps
-        )
-        async with (self._pool if several else self._single).connect() as connection:
+        # A transaction pooler may give each statement another session: there, all is in a transaction.
+        several = self._url.pgbouncer or content.is_batch or self._needs_transaction(content)
+        connection = await self._pool.take()
+        try:
             if abandoned.is_set():
                 raise _Abandoned
-            try:
-                result = await self._steps(content, connection)
-            except exc.DBAPIError as error:
-                if STALE_PLAN in str(error.orig):
-                    await connection.invalidate()
-                raise
-            if several or self._url.pgbouncer:
+            if several:
+                await connection.begin()
+            result = await self._steps(content, connection)
+            if several:
                 await connection.commit()
-            return result
+        except exc.DBAPIError as error:
+            if STALE_PLAN in str(error.orig):
+                connection.spoil()
+            raise
+        finally:
+            await self._pool.give_back(connection)
+        return result
 
-    async def _steps(self, content: Query, connection: AsyncConnection) -> Value:
+    def _needs_transaction(self, content: Query) -> bool:
+        description = self._compiler.description
+        return any(isinstance(step, Operation) and needs_transaction(description, step) for step in content.steps)
+
+    async def _steps(self, content: Query, connection: Connection) -> Value:
+        if self._url.socket_timeout is None:
+            return await self._run(content, connection)
+        async with asyncio.timeout(self._url.socket_timeout):
+            return await self._run(content, connection)
+
+    async def _run(self, content: Query, connection: Connection) -> Value:
         result: Value = None
         executor = Executor(self._compiler, connection)
-        async with asyncio.timeout(self._url.socket_timeout):
-            for step in content.steps:
-                if isinstance(step, Operation):
-                    result = await executor.run(step)
-                else:
-                    result = await self._raw(step, connection)
+        for step in content.steps:
+            if isinstance(step, Operation):
+                result = await executor.run(step)
+            else:
+                result = await self._raw(step, connection)
         return None if content.is_batch else result
 
-    async def _raw(self, step: RawStatement, connection: AsyncConnection) -> Value:
+    async def _raw(self, step: RawStatement, connection: Connection) -> Value:
         sql, parameters = raw_sql.statement(step.sql, step.parameters, self._driver)
         try:
-            result = await connection.exec_driver_sql(sql, parameters or None)
+            if step.method == "execute_raw":
+                return await connection.execute(sql, parameters)
+            return raw_sql.shaped(await connection.fetch_named(sql, parameters))
         except exc.DBAPIError as error:
             fault = errors.DatabaseFault(error)
             if fault.is_about_connection or STALE_PLAN in fault.message:
                 raise
             raise errors.of_raw_query(fault) from error
-        if step.method == "execute_raw":
-            return max(result.rowcount, 0)
-        return raw_sql.shaped(list(result.keys()), result.fetchall()) if result.returns_rows else []
 
     # --- transactions ---------------------------------------------------------------------------------------------
 
@@ -302,8 +305,14 @@ class Engine:
         """
         limits = json.loads(content)
 
-        async def begin() -> AsyncConnection:
-            return await self._pool.connect().start()
+        async def begin() -> Connection:
+            connection = await self._pool.take()
+            try:
+                await connection.begin()
+            except BaseException:
+                await self._pool.give_back(connection)
+                raise
+            return connection
 
         starting = self._spawn(begin())
         try:
@@ -332,9 +341,9 @@ class Engine:
             del self._transactions[oldest]
         return tx_id
 
-    def _give_back(self, starting: "asyncio.Task[AsyncConnection]") -> None:
+    def _give_back(self, starting: "asyncio.Task[Connection]") -> None:
         if not starting.cancelled() and starting.exception() is None:
-            self._spawn(starting.result().close())
+            self._spawn(self._pool.give_back(starting.result()))
 
     async def commit_transaction(self, tx_id: str) -> None:
         """Commit.
@@ -385,7 +394,7 @@ class Engine:
                 if state == "committed":
                     await transaction.connection.commit()
             finally:
-                await transaction.connection.close()  # rolls back what is not committed
+                await self._pool.give_back(transaction.connection)  # rolls back what is not committed
 
     # --- tasks and errors -----------------------------------------------------------------------------------------
 
@@ -429,8 +438,6 @@ class Engine:
             if (away := errors.of_connection(fault, connect.server(self._url))) is not None:
                 raise away from error
             raise errors.of_model_query(fault) from error
-        except LookupError as error:  # of SQLAlchemy
-            raise errors.data_error(None, f"The database has a value that the schema does not know: {error}") from None
 
 
 def driver_of(environment: Mapping[str, str]) -> raw_sql.Driver:

@@ -340,7 +340,9 @@ class DatabaseFault:
 
     def __init__(self, error: BaseException) -> None:
         found = getattr(error, "orig", None) or error
-        native = found.__cause__ if getattr(found, "__cause__", None) is not None else found
+        # That of SQLAlchemy's adapter to asyncpg is around asyncpg's own.
+        is_adapted = type(found).__module__.startswith("sqlalchemy.") and found.__cause__ is not None
+        native = found.__cause__ if is_adapted else found
         details = getattr(native, "diag", native)
         self.sqlstate: str | None = getattr(native, "sqlstate", None) or getattr(found, "sqlstate", None)
         self.message: str = getattr(details, "message_primary", None) or getattr(native, "message", None) or str(native)

@@ -4,8 +4,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import cast
 
-from sqlalchemy.ext.asyncio import AsyncConnection
-
+from litellm_sqlalchemy.prisma_client.connection import Connection
 from litellm_sqlalchemy.prisma_client.description import Description
 from litellm_sqlalchemy.prisma_client.query import Arguments, Compiler
 from litellm_sqlalchemy.prisma_client.reads import Reads
@@ -38,7 +37,7 @@ class Executor:
         connection: Where; in a transaction, if `needs_transaction` says so.
     """
 
-    def __init__(self, compiler: Compiler, connection: AsyncConnection) -> None:
+    def __init__(self, compiler: Compiler, connection: Connection) -> None:
         self._compiler = compiler
         self._connection = connection
         self._reads = Reads(compiler, connection)

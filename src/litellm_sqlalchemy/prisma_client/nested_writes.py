@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import ColumnElement, Table, and_, delete, not_, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from litellm_sqlalchemy.prisma_client.connection import Connection
 from litellm_sqlalchemy.prisma_client.data import DataCompiler, Values
 from litellm_sqlalchemy.prisma_client.description import Entity
 from litellm_sqlalchemy.prisma_client.errors import needs_relation, not_connected, not_found, not_related
@@ -75,7 +75,7 @@ class NestedWrites:
     """
 
     def __init__(
-        self, compiler: Compiler, connection: AsyncConnection, reads: Reads, writes: "Writes", data: DataCompiler
+        self, compiler: Compiler, connection: Connection, reads: Reads, writes: "Writes", data: DataCompiler
     ) -> None:
         self._compiler = compiler
         self._connection = connection
@@ -175,10 +175,10 @@ class NestedWrites:
             elif operator == "delete":
                 if operand is not False:
                     links |= self._references(entity, relation, None)
-                    await self._connection.execute(
+                    await self._connection.count(
                         update(entity.table).where(self._reads.same(entity, before)).values(entity.by_column(links))
                     )
-                    await self._connection.execute(delete(other.table).where(condition))
+                    await self._connection.count(delete(other.table).where(condition))
             else:
                 raise unknown(other, operator, f"data.{relation.name}")
         return links
@@ -230,7 +230,7 @@ class NestedWrites:
 
     async def _change(self, entity: Entity, values: Values, *conditions: ColumnElement[Any]) -> None:
         changes = {**self._data.touched(entity), **values}
-        await self._connection.execute(update(entity.table).where(*conditions).values(changes))
+        await self._connection.count(update(entity.table).where(*conditions).values(changes))
 
     async def _cut(self, place: _Place, *conditions: ColumnElement[Any]) -> None:
         """Have rows refer to nothing."""
@@ -249,7 +249,7 @@ class NestedWrites:
             statement = postgresql_insert(place.table).values(self._data.new(place.entity, data, place.links))
             if operand.get("skipDuplicates"):
                 statement = statement.on_conflict_do_nothing()
-            await self._connection.execute(statement)
+            await self._connection.count(statement.inline())
 
     async def _connect(self, place: _Place, where: Arguments) -> None:
         condition = self._compiler.unique(place.entity, place.table, where)
@@ -289,8 +289,8 @@ class NestedWrites:
     async def _delete(self, place: _Place, where: Value) -> None:
         if where is False:
             return
-        deleted = await self._connection.execute(delete(place.table).where(self._found(place, where)))
-        if deleted.rowcount == 0:
+        deleted = await self._connection.count(delete(place.table).where(self._found(place, where)))
+        if deleted == 0:
             if not place.relation.is_list:
                 raise not_found(DELETE_MISSING)
             raise not_related(_name(place.owner, place.entity), place.owner.model.name, place.entity.model.name)
@@ -302,7 +302,7 @@ class NestedWrites:
 
     async def _delete_many(self, place: _Place, where: Arguments) -> None:
         condition = self._compiler.where(place.entity, place.table, where)
-        await self._connection.execute(delete(place.table).where(place.related, condition))
+        await self._connection.count(delete(place.table).where(place.related, condition))
 
 
 WRITES = {

@@ -25,6 +25,7 @@ from sqlalchemy import (
     or_,
     select,
     true,
+    tuple_,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
@@ -68,13 +69,16 @@ class Compiler:
 
     Args:
         description: The schema with its tables.
+        joins: Whether related rows are joined, as Prisma does in what it reads; in what it writes it asks whether a
+            row's link is among theirs. That differs where a filter is negated and something is NULL.
 
     Attributes:
         description: The same.
     """
 
-    def __init__(self, description: Description) -> None:
+    def __init__(self, description: Description, *, joins: bool = True) -> None:
         self.description = description
+        self._joins = joins
         self._enums = description.schema.enums
 
     # --- values ---------------------------------------------------------------------------------------------------
@@ -135,14 +139,14 @@ class Compiler:
             raise misfit(f"a filter of {entity.model.name} must be an object, not {type(where).__name__}")
         for name, value in where.items():
             if name in GROUPS:
-                if not (grouped and _is_empty_group({name: value})):
+                if not (grouped and _is_empty(entity, {name: value})):
                     yield self._group(entity, source, name, value, inverted=inverted)
                 continue
             field = entity.model.fields.get(name)
             if field is None:
                 raise unknown(entity, name, "where")
             if field.relation is not None:
-                yield self._relation(entity, source, field, value)
+                yield self._relation(entity, source, field, value, inverted=inverted)
             elif field.is_list:
                 yield self._list(field, entity.column(field, source), value)
             elif field.type == "Json":
@@ -158,7 +162,7 @@ class Compiler:
         found = [
             self.where(entity, source, member, inverted=inverted is not (name == "NOT"), grouped=True)
             for member in members
-            if not _is_empty_group(member)
+            if not _is_empty(entity, member)
         ]
         if name == "AND":
             return _all(found)
@@ -166,7 +170,7 @@ class Compiler:
             return or_(*found) if found else false()
         return _all([not_(condition) for condition in found])
 
-    def _relation(self, entity: Entity, source: FromClause, field: Field, value: Value) -> Condition:
+    def _relation(self, entity: Entity, source: FromClause, field: Field, value: Value, *, inverted: bool) -> Condition:
         relation = field.relation
         assert relation is not None  # noqa: S101 - the caller has looked
         other = self.description.other(relation)
@@ -178,7 +182,7 @@ class Compiler:
             )
         )
         if field.is_list:
-            return _all(list(self._to_many(other, alias, joined, field, value)))
+            return _all(list(self._to_many(other, alias, joined, field, value, inverted=inverted)))
         if value == {}:
             return true()
         if not (isinstance(value, Mapping) and value.keys() & {"is", "isNot"}):
@@ -189,20 +193,36 @@ class Compiler:
         for name, inner in value.items():
             if inner is None and field.is_required:
                 raise missing(f"{field.name} of {entity.model.name} always leads to a row")
-            found = self._to_one(other, alias, joined, inner)
+            if self._joins or inner is None:
+                found = self._to_one(other, alias, joined, inner, inverted=inverted is not (name == "isNot"))
+            else:
+                found = self._among(entity, source, field, alias, inner, inverted=inverted is not (name == "isNot"))
             conditions.append(found if name == "is" else not_(found))
         return _all(conditions)
 
-    def _to_one(self, other: Entity, alias: FromClause, joined: Condition, where: Value) -> Condition:
+    def _to_one(
+        self, other: Entity, alias: FromClause, joined: Condition, where: Value, *, inverted: bool
+    ) -> Condition:
         there = exists().where(joined)
         if where is None:
             return not_(there)
         # As a LEFT JOIN sees it: without a row it is false, with one it may be NULL.
-        inner = select(self.where(other, alias, where)).where(joined).scalar_subquery()
+        inner = select(self.where(other, alias, where, inverted=inverted)).where(joined).scalar_subquery()
         return case((there, inner), else_=false())
 
+    def _among(
+        self, entity: Entity, source: FromClause, field: Field, alias: FromClause, where: Value, *, inverted: bool
+    ) -> Condition:
+        """Compile a filter of a related row as one of the values that lead to it."""
+        assert field.relation is not None  # noqa: S101 - the caller has looked
+        other = self.description.other(field.relation)
+        joined = self.description.joined(entity, field)
+        rows = select(*(other.column(theirs, alias) for _, theirs in joined))
+        rows = rows.where(self.where(other, alias, where, inverted=inverted))
+        return tuple_(*(entity.column(mine, source) for mine, _ in joined)).in_(rows)
+
     def _to_many(
-        self, other: Entity, alias: FromClause, joined: Condition, field: Field, value: Value
+        self, other: Entity, alias: FromClause, joined: Condition, field: Field, value: Value, *, inverted: bool
     ) -> Iterable[Condition]:
         if value is None:
             raise missing(f"{field.name} is a list, which is never NULL", "P2012")
@@ -211,7 +231,7 @@ class Compiler:
         for name, inner in value.items():
             if name not in {"some", "every", "none"}:
                 raise unknown(other, name, f"where.{field.name}")
-            condition = self.where(other, alias, inner)
+            condition = self.where(other, alias, inner, inverted=inverted)
             if name == "every":
                 yield not_(exists().where(joined, not_(condition)))
             else:
@@ -430,6 +450,30 @@ class Compiler:
                 found[member] = members[member]
         return found
 
+    def plain_values(self, entity: Entity, named: Arguments) -> dict[str, Value] | None:
+        """Give the values of what names one row, as SQLAlchemy takes them; None if they take more than `=`.
+
+        Args:
+            entity: What is looked for.
+            named: By field (`expanded`).
+        """
+        values: dict[str, Value] = {}
+        for name, value in named.items():
+            field = entity.model.fields.get(name)
+            if (
+                field is None
+                or field.is_list
+                or field.type == "Json"
+                or value is None
+                or isinstance(value, dict | list)
+            ):
+                return None
+            try:
+                values[name] = element(field, value, self._enums)
+            except DataError:  # which says more elsewhere
+                return None
+        return values
+
     # --- order ----------------------------------------------------------------------------------------------------
 
     def order(
@@ -563,14 +607,17 @@ def _all(conditions: Sequence[Condition]) -> Condition:
     return and_(*conditions) if conditions else true()
 
 
-def _is_empty_group(member: Value) -> bool:
-    """Say whether there is nothing in a filter but groups without anything in them."""
+def _is_empty(entity: Entity, member: Value) -> bool:
+    """Say whether a group's member is dropped: there is nothing in it but such groups, and rows that are anyhow."""
     if not isinstance(member, Mapping):
         return False
-    return all(
-        name in GROUPS and all(_is_empty_group(inner) for inner in (value if isinstance(value, list) else [value]))
-        for name, value in member.items()
-    )
+    for name, value in member.items():
+        if name in GROUPS:
+            if not all(_is_empty(entity, inner) for inner in (value if isinstance(value, list) else [value])):
+                return False
+        elif value != {} or entity.relation(name) is None:
+            return False
+    return True
 
 
 _COMPARISONS: Mapping[str, Callable[[Any, Any], Condition]] = {

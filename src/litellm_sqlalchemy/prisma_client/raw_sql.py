@@ -7,7 +7,7 @@ expects would refuse the text. So each `$n` gets its type: `$1::text::timestamp`
 
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from litellm_sqlalchemy.prisma_client.errors import data_error
@@ -148,11 +148,10 @@ def _sendable(value: Value, kind: str | None) -> Value:
     return value
 
 
-def shaped(columns: Sequence[str], rows: Sequence[Sequence[Value]]) -> list[dict[str, Value]]:
+def shaped(rows: Sequence[Mapping[str, Value]]) -> list[dict[str, Value]]:
     """Make what a raw query gives.
 
     Args:
-        columns: Their names.
-        rows: As the driver gives them.
+        rows: As the driver gives them, by column.
     """
-    return [{name: plain(value, "raw") for name, value in zip(columns, row, strict=True)} for row in rows]
+    return [{name: plain(value, "raw") for name, value in row.items()} for row in rows]

@@ -4,11 +4,11 @@ import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, func, select, tuple_
+from sqlalchemy import ColumnElement, Select, and_, bindparam, func, select, tuple_
 from sqlalchemy import cast as sql_cast
 from sqlalchemy.dialects.postgresql import ARRAY
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from litellm_sqlalchemy.prisma_client.connection import ROWS_AT_ONCE, Connection
 from litellm_sqlalchemy.prisma_client.description import Entity
 from litellm_sqlalchemy.prisma_client.errors import UnknownRelationalFieldError, data_error, misfit, not_found
 from litellm_sqlalchemy.prisma_client.grouping import Grouping
@@ -17,7 +17,6 @@ from litellm_sqlalchemy.prisma_client.rows import Row
 from litellm_sqlalchemy.prisma_client.schema import Field, Value
 from litellm_sqlalchemy.prisma_client.values import LARGEST_BIGINT, plain
 
-ROWS_AT_ONCE = 1_000  # of one result, made between two looks at the event loop
 INCLUDE_ARGUMENTS = frozenset({"where", "orderBy", "take", "skip", "cursor", "distinct", "include"})
 FOUND_NONE = "Expected a record, found none."
 
@@ -30,7 +29,7 @@ class Reads:
         connection: Where.
     """
 
-    def __init__(self, compiler: Compiler, connection: AsyncConnection) -> None:
+    def __init__(self, compiler: Compiler, connection: Connection) -> None:
         self._compiler = compiler
         self._connection = connection
 
@@ -41,7 +40,9 @@ class Reads:
             entity: Whose.
             statement: With all of them, in the schema's order.
         """
-        found = (await self._connection.execute(statement)).fetchall()
+        return await self._decoded(entity, await self._connection.rows(statement))
+
+    async def _decoded(self, entity: Entity, found: Sequence[Sequence[Value]]) -> list[Row]:
         decode = entity.decode
         if len(found) <= ROWS_AT_ONCE:
             return [decode(row) for row in found]
@@ -53,9 +54,19 @@ class Reads:
 
     async def find_unique(self, entity: Entity, arguments: Arguments) -> Row | None:
         """Find the row that is named, or None."""
-        condition = self._compiler.unique(entity, entity.table, arguments["where"])
-        rows = await self.rows(entity, entity.selection.where(condition))
-        await self.include(entity, rows, arguments.get("include"))
+        named = self._compiler.expanded(entity, arguments["where"])
+        values = self._compiler.plain_values(entity, named)
+        if values is None:
+            condition = self._compiler.where(entity, entity.table, named)
+            rows = await self.rows(entity, entity.selection.where(condition))
+        else:  # as LiteLLM does for each request: what is sent is known already
+            statement = self._connection.statements.named(
+                ("find_unique", entity.model.name, *values), lambda: _by_key(entity, values)
+            )
+            found = await self._connection.fetch(statement.sql, statement.arguments(values))
+            rows = [entity.decode(row) for row in found]
+        if include := arguments.get("include"):
+            await self.include(entity, rows, include)
         return rows[0] if rows else None
 
     async def find_unique_or_raise(self, entity: Entity, arguments: Arguments) -> Row:
@@ -122,20 +133,21 @@ class Reads:
     async def count(self, entity: Entity, arguments: Arguments) -> Value:
         """Count rows, or with `select` values."""
         wanted = arguments.get("select")
-        rows = self._selection(entity, arguments).subquery()
+        columns = [entity.column(one) for one in entity.columns]
+        rows = self._selection(entity, arguments).with_only_columns(*columns).subquery()
         names = [name for name, value in wanted.items() if value is True] if wanted else ["_all"]
         counts = [
             func.count() if name == "_all" else func.count(entity.column(column_field(entity, name, "select"), rows))
             for name in names
         ]
-        counted = (await self._connection.execute(select(*counts).select_from(rows))).one()
+        (counted,) = await self._connection.rows(select(*counts).select_from(rows))
         return counted[0] if wanted is None else dict(zip(names, counted, strict=True))
 
     async def group_by(self, entity: Entity, arguments: Arguments) -> list[dict[str, Value]]:
         """Read groups."""
         statement, names = Grouping(self._compiler).statement(entity, arguments)
         groups = []
-        for row in await self._connection.execute(statement):
+        for row in await self._connection.rows(statement):
             group: dict[str, Value] = {}
             for name, value in zip(names, row, strict=True):
                 target = group if len(name) == 1 else group.setdefault(name[0], {})
@@ -200,12 +212,11 @@ class Reads:
         if len(columns) == 1:
             values = [self._compiler.value(joined[0][1], key[0]) for key in keys]
             return columns[0] == func.any(sql_cast(values, ARRAY(columns[0].type)))
-        return tuple_(*columns).in_(
-            [
-                tuple(self._compiler.value(theirs, value) for (_, theirs), value in zip(joined, key, strict=True))
-                for key in keys
-            ]
-        )
+        lists = [
+            func.unnest(sql_cast([self._compiler.value(theirs, value) for value in values], ARRAY(column.type)))
+            for column, (_, theirs), values in zip(columns, joined, zip(*keys, strict=True), strict=True)
+        ]
+        return tuple_(*columns).in_(select(*lists))
 
     async def one(self, entity: Entity, condition: ColumnElement[Any]) -> Row | None:
         """Find one row, or None.
@@ -231,6 +242,12 @@ class Reads:
                 if (one := entity.model.fields[name])
             )
         )
+
+
+def _by_key(entity: Entity, names: Iterable[str]) -> Select[Any]:
+    """Make the SELECT of the rows that have some values; its parameters are named as the fields."""
+    columns = {name: entity.column(entity.model.fields[name]) for name in names}
+    return entity.selection.where(*(column == bindparam(name, type_=column.type) for name, column in columns.items()))
 
 
 def _found(row: Row | None) -> Row:

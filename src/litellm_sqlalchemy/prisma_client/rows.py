@@ -58,20 +58,21 @@ def _annotation(field: Field) -> tuple[Any, Any]:
     return (kind, ...) if field.is_required else (kind | None, None)
 
 
-def decoder(model: Model, cls: type[Row]) -> Decode:
+def decoder(model: Model, cls: type[Row], enums: Mapping[str, tuple[str, ...]]) -> Decode:
     """Make the function that makes rows of what the driver gives: all columns, in the schema's order.
 
-    PostgreSQL has checked the types already, so nothing is validated once more.
+    PostgreSQL has checked the types already, so nothing is validated once more but enums, which it may know more of.
 
     Args:
         model: The model.
         cls: Its rows' class.
+        enums: The schema's.
     """
     columns = [field for field in model.fields.values() if field.relation is None]
     names = [field.name for field in columns]
     # The values of relations that are not loaded, and in pydantic's order of fields.
     empty = dict.fromkeys(model.fields)
-    convert = [(field.name, found) for field in columns if (found := values.from_database(field)) is not None]
+    convert = [(field.name, found) for field in columns if (found := values.from_database(field, enums)) is not None]
     set_names = frozenset(names)
     new, put = cls.__new__, object.__setattr__
 

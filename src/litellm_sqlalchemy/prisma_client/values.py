@@ -36,7 +36,7 @@ def written(value: Value) -> Value:
     Raises:
         TypeError: prisma-client-py can't write it.
     """
-    if value is None or isinstance(value, bool | int | float):
+    if value is None or isinstance(value, (bool, int, float)):
         return value
     if isinstance(value, str):
         return str.__str__(value)  # of an Enum that is a text as well, its value
@@ -84,6 +84,8 @@ def element(field: Field, value: Value, enums: Mapping[str, tuple[str, ...]]) ->
     """
     if field.type == "Json":
         return _json(field, value)
+    if type(value) is str and field.type == "String":  # as most are
+        return value
     if isinstance(value, dict | list):
         raise _mismatch(field, value)
     text = written(value)
@@ -198,19 +200,29 @@ assert _READERS.keys() | {"Json"} == SCALARS  # noqa: S101
 # --- out ----------------------------------------------------------------------------------------------------------
 
 
-def from_database(field: Field) -> Callable[[Value], Value] | None:
+def from_database(field: Field, enums: Mapping[str, tuple[str, ...]]) -> Callable[[Value], Value] | None:
     """Say what is to be done with a column's values, NULL among them, to have what rows hold.
 
     Args:
         field: The column's.
+        enums: The schema's.
 
     Returns:
         None: nothing.
     """
-    one = _FROM_DATABASE.get(field.type)
+    one = _known(field.type, enums[field.type]) if field.type in enums else _FROM_DATABASE.get(field.type)
     if field.is_list:
         return lambda values: [] if values is None else values if one is None else [one(value) for value in values]
     return one and (lambda value: None if value is None else one(value))
+
+
+def _known(name: str, values: tuple[str, ...]) -> Callable[[str], str]:
+    def known(value: str) -> str:
+        if value not in values:
+            raise data_error(None, f"Value '{value}' not found in enum '{name}'")
+        return value
+
+    return known
 
 
 def _aware(value: dt.datetime) -> dt.datetime:

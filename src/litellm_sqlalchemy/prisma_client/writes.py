@@ -1,18 +1,20 @@
 """Prisma's writes, on a connection."""
 
+import asyncio
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, delete, insert, update
+from sqlalchemy import ColumnElement, Executable, delete, insert, literal_column, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.ext.asyncio import AsyncConnection
 
+from litellm_sqlalchemy.prisma_client.connection import ROWS_AT_ONCE, Connection
 from litellm_sqlalchemy.prisma_client.data import DataCompiler, Values
 from litellm_sqlalchemy.prisma_client.description import Entity
 from litellm_sqlalchemy.prisma_client.errors import misfit, missing, not_found
 from litellm_sqlalchemy.prisma_client.nested_writes import DELETE_MISSING, UPDATE_MISSING, NestedWrites, owns
-from litellm_sqlalchemy.prisma_client.query import Arguments, Compiler, unknown
+from litellm_sqlalchemy.prisma_client.query import Arguments, Compiler, normal, unknown
 from litellm_sqlalchemy.prisma_client.reads import Reads
 from litellm_sqlalchemy.prisma_client.rows import Row
+from litellm_sqlalchemy.prisma_client.statements import Written
 
 
 class Writes:
@@ -24,10 +26,11 @@ class Writes:
         reads: On the same connection.
     """
 
-    def __init__(self, compiler: Compiler, connection: AsyncConnection, reads: Reads) -> None:
+    def __init__(self, compiler: Compiler, connection: Connection, reads: Reads) -> None:
         self._compiler = compiler
         self._connection = connection
         self._reads = reads
+        self._many = Compiler(compiler.description, joins=False)
         self._data = DataCompiler(self._compiler)
         self._nested = NestedWrites(self._compiler, connection, reads, self, self._data)
 
@@ -50,8 +53,9 @@ class Writes:
         for relation, wanted in nested:
             if owns(relation):
                 values.update(await self._nested.link(entity, relation, wanted))
-        statement = insert(entity.table).values(self._data.new(entity, data, values)).returning(*entity.selected)
-        row = entity.decode((await self._connection.execute(statement)).one())
+        statement = insert(entity.table).values(self._data.new(entity, data, values)).returning(entity.all_columns)
+        (created,) = await self._connection.rows(statement)
+        row = entity.decode(created)
         for relation, wanted in nested:
             if not owns(relation):
                 await self._nested.write(entity, row, relation, wanted)
@@ -62,22 +66,30 @@ class Writes:
         data = arguments["data"]
         if data is None:
             raise missing(f"data of create_many of {entity.model.name}", "P2012")
-        groups: dict[frozenset[str], list[Values]] = {}
-        for one in data if isinstance(data, list) else [data]:
+        groups: dict[tuple[str, ...], list[Values]] = {}
+        for number, one in enumerate(map(normal, data if isinstance(data, list | tuple | set) else [data])):
             if self._data.nested(entity, one):
                 raise misfit(f"create_many of {entity.model.name} takes no relations")
             row = self._data.new(entity, one, {})
-            groups.setdefault(frozenset(row), []).append(row)
+            groups.setdefault(tuple(row), []).append(row)
+            if number % ROWS_AT_ONCE == ROWS_AT_ONCE - 1:
+                await asyncio.sleep(0)
         created = 0
-        for rows in groups.values():
-            statement = postgresql_insert(entity.table)
-            if arguments.get("skipDuplicates"):
-                statement = statement.on_conflict_do_nothing()
-            key = [entity.column(entity.model.fields[name]) for name in entity.model.primary_key.fields]
-            # RETURNING, as drivers do not count the rows of several statements.
-            result = await self._connection.execute(statement.returning(*key), rows)
-            created += len(result.fetchall())
+        for columns, rows in groups.items():
+            insertion = self._insertion(entity, columns, skip_duplicates=bool(arguments.get("skipDuplicates")))
+            created += await self._connection.insert(insertion, rows)
         return created
+
+    def _insertion(self, entity: Entity, columns: tuple[str, ...], *, skip_duplicates: bool) -> Written:
+        def make() -> Executable:
+            # RETURNING, as asyncpg does not count the rows of several statements.
+            statement = postgresql_insert(entity.table)
+            if skip_duplicates:
+                statement = statement.on_conflict_do_nothing()
+            return statement.returning(literal_column("1"))
+
+        name = ("create_many", entity.model.name, str(skip_duplicates), *columns)
+        return self._connection.statements.named(name, make, columns)
 
     async def update(self, entity: Entity, arguments: Arguments) -> Row:
         """Change the row that is named."""
@@ -111,9 +123,9 @@ class Writes:
                     links = await self._nested.relink(entity, before, relation, wanted)
                     values |= self._data.touched(entity) | entity.by_column(links) if links else {}
         if values:
-            statement = update(entity.table).where(condition).values(values).returning(*entity.selected)
-            changed = (await self._connection.execute(statement)).first()
-            row = None if changed is None else entity.decode(changed)
+            statement = update(entity.table).where(condition).values(values).returning(entity.all_columns)
+            changed = await self._connection.rows(statement)
+            row = entity.decode(changed[0]) if changed else None
         else:
             row = await self._reads.one(entity, condition)
         if row is not None:
@@ -124,13 +136,13 @@ class Writes:
 
     async def update_many(self, entity: Entity, arguments: Arguments) -> int:
         """Change rows, and count them."""
-        condition = self._compiler.where(entity, entity.table, arguments.get("where"))
+        condition = self._many.where(entity, entity.table, arguments.get("where"))
         if nested := self._data.nested(entity, arguments["data"]):
             raise unknown(entity, nested[0][0].name, "data")
         values = self._data.changes(entity, arguments["data"])
         if not values:
             return 0
-        return (await self._connection.execute(update(entity.table).where(condition).values(values))).rowcount
+        return await self._connection.count(update(entity.table).where(condition).values(values))
 
     async def upsert(self, entity: Entity, arguments: Arguments) -> Row:
         """Change the row that is named, or create it."""
@@ -168,8 +180,9 @@ class Writes:
         statement = postgresql_insert(entity.table).values(self._data.new(entity, create, {}))
         # Without a change, one that changes nothing: RETURNING gives only rows that were written.
         changes = self._data.changes(entity, change) or {columns[0]: entity.table.c[columns[0]]}
-        upsert = statement.on_conflict_do_update(index_elements=columns, set_=changes).returning(*entity.selected)
-        return entity.decode((await self._connection.execute(upsert)).one())
+        upsert = statement.on_conflict_do_update(index_elements=columns, set_=changes).returning(entity.all_columns)
+        (written,) = await self._connection.rows(upsert)
+        return entity.decode(written)
 
     # --- delete ---------------------------------------------------------------------------------------------------
 
@@ -181,15 +194,15 @@ class Writes:
             if before is None:
                 raise not_found(DELETE_MISSING)
             await self._reads.include(entity, [before], include)
-            await self._connection.execute(delete(entity.table).where(self._reads.same(entity, before)))
+            await self._connection.count(delete(entity.table).where(self._reads.same(entity, before)))
             return before
-        statement = delete(entity.table).where(condition).returning(*entity.selected)
-        deleted = (await self._connection.execute(statement)).first()
-        if deleted is None:
+        statement = delete(entity.table).where(condition).returning(entity.all_columns)
+        deleted = await self._connection.rows(statement)
+        if not deleted:
             raise not_found(DELETE_MISSING)
-        return entity.decode(deleted)
+        return entity.decode(deleted[0])
 
     async def delete_many(self, entity: Entity, arguments: Arguments) -> int:
         """Delete rows, and count them."""
-        condition = self._compiler.where(entity, entity.table, arguments.get("where"))
-        return (await self._connection.execute(delete(entity.table).where(condition))).rowcount
+        condition = self._many.where(entity, entity.table, arguments.get("where"))
+        return await self._connection.count(delete(entity.table).where(condition))

@@ -1,4 +1,4 @@
-"""Every command in RUNBOOK.md works on a deployment, where the runbook says to type it."""
+"""Every command in RUNBOOK.md and docs/admin-ui.md works on a deployment, where they say to type it."""
 
 import os
 import re
@@ -13,7 +13,11 @@ import pytest
 from tests.hosts.lab import CHECKOUT, Lab
 
 BLOCK = re.compile(r"^```bash(?: (?P<where>\w+))?\n(?P<commands>.*?)^```$", re.MULTILINE | re.DOTALL)
-BLOCKS = [(match["where"], match["commands"]) for match in BLOCK.finditer((CHECKOUT / "RUNBOOK.md").read_text())]
+BLOCKS = [
+    (match["where"], match["commands"])
+    for document in ("RUNBOOK.md", "docs/admin-ui.md")
+    for match in BLOCK.finditer((CHECKOUT / document).read_text())
+]
 
 
 @pytest.fixture(autouse=True)
@@ -81,4 +85,4 @@ def test_block(lab: Lab, where: str, commands: str) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    assert done.stdout.strip(), "the runbook says to look, and there is nothing to see"
+    assert done.stdout.strip(), "it says to look, and there is nothing to see"
