@@ -4,6 +4,7 @@ The language: https://www.prisma.io/docs/orm/reference/prisma-client-reference. 
 shows through, it does as with Prisma: a negated filter does not find NULL.
 """
 
+import datetime as dt
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -31,6 +32,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from litellm_sqlalchemy.prisma_client.description import Description, Entity
 from litellm_sqlalchemy.prisma_client.errors import DataError, data_error, misfit, missing
+from litellm_sqlalchemy.prisma_client.fields import Json
 from litellm_sqlalchemy.prisma_client.schema import Field, Value
 from litellm_sqlalchemy.prisma_client.values import element, to_database
 
@@ -50,6 +52,7 @@ ALIASES = {
     "connect_or_create": "connectOrCreate",
 }
 LIST_OPERATORS = frozenset({"equals", "has", "hasEvery", "hasSome", "isEmpty"})
+PLAIN = frozenset({str, int, float, bool, type(None), dt.datetime, Json})  # there is nothing in them
 GROUPS = frozenset({"AND", "OR", "NOT"})
 
 
@@ -59,8 +62,12 @@ def normal(value: Value) -> Value:
     Args:
         value: Arguments, or a part of them.
     """
+    if type(value) in PLAIN:
+        return value
     if isinstance(value, Mapping):
-        return {ALIASES.get(name, name): normal(inner) for name, inner in value.items()}
+        return {
+            ALIASES.get(name, name): inner if type(inner) in PLAIN else normal(inner) for name, inner in value.items()
+        }
     return [normal(inner) for inner in value] if isinstance(value, list | tuple | set) else value
 
 
