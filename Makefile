@@ -30,8 +30,10 @@ test-python:
 test-readme:
 	@pytest tests/readme
 
-contract-full:  ## compare our prisma with the genuine one on 100,000 random trees: make contract-full TREES=1000
+contract-full:  ## 100,000 random trees, and LiteLLM's API on each release, driver, PostgreSQL and way: TREES=1000 RELEASES="1.2.3"
 	@python -m tests.contract.random_trees compare 0 $(or $(TREES),100000)
+	@python -m tests.gateway.matrix $(RELEASES)
+	@scripts/release_table.py
 
 bench:  ## what the ledger and the Prisma client cost, into FINDINGS.md: make bench QUICK=1 PARTS="gateway drain memory queries client"
 	@scripts/packages && scripts/venv requirements/gateway.txt requirements/test.txt
@@ -47,8 +49,9 @@ screenshots:  ## take the pictures of docs/admin-ui.md anew
 lint:  ## ansible-lint, yamllint, ruff, mypy, stale docs
 	@scripts/lint
 
-docs:  ## write the roles' README.md from their argument_specs
+docs:  ## write the roles' README.md from their argument_specs, and the table of supported releases
 	@scripts/role_readmes.py
+	@scripts/release_table.py
 
 ssh:  ## log in: make ssh HOST=gateway (database, model)
 	@exec ssh -F .lab/$${LAB_NAME:-demo}/ssh_config $(HOST)
