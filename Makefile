@@ -1,6 +1,6 @@
 # The commands of this repository. Each calls something that can be called by hand.
 .DEFAULT_GOAL := help
-.PHONY: help up down verify test test-default test-packages test-python test-readme contract-full bench drill-ledger lint docs ssh key lock
+.PHONY: help up down verify test test-default test-packages test-python test-readme contract-full hand-over bench drill-ledger lint docs ssh key lock
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 INVENTORY ?= inventory/lab
@@ -32,6 +32,9 @@ test-readme:
 
 contract-full:  ## compare our prisma with the genuine one on 100,000 random trees: make contract-full TREES=1000
 	@python -m tests.contract.random_trees compare 0 $(or $(TREES),100000)
+
+hand-over:  ## run LiteLLM on our prisma and on the genuine one in turn, on one database
+	@pytest tests/contract/hand_over.py
 
 bench:  ## what the ledger costs, into FINDINGS.md: make bench QUICK=1 PARTS="gateway drain memory queries"
 	@scripts/packages && scripts/venv requirements/gateway.txt requirements/test.txt
