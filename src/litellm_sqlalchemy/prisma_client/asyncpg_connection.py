@@ -22,6 +22,11 @@ class AsyncpgConnection(Connection):
         """See `Connection`."""
         return await self._driven(self._native.fetch(sql, *arguments))
 
+    async def fetch_one(self, sql: str, arguments: Arguments) -> Sequence[Value] | None:
+        """See `Connection`."""
+        found: Sequence[Value] | None = await self._driven(self._native.fetchrow(sql, *arguments))
+        return found
+
     async def fetch_named(self, sql: str, arguments: Arguments) -> list[dict[str, Value]]:
         """See `Connection`."""
         return [dict(row) for row in await self._driven(self._native.fetch(sql, *arguments))]

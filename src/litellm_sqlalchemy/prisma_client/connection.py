@@ -74,6 +74,15 @@ class Connection(ABC):
         """
 
     @abstractmethod
+    async def fetch_one(self, sql: str, arguments: Arguments) -> Sequence[Value] | None:
+        """Run a statement, and give its first row, or None.
+
+        Args:
+            sql: As the driver takes it.
+            arguments: The same.
+        """
+
+    @abstractmethod
     async def fetch_named(self, sql: str, arguments: Arguments) -> list[dict[str, Value]]:
         """Run a statement, and give its rows by the names of their columns.
 

@@ -25,6 +25,11 @@ class PsycopgConnection(Connection):
         found: Sequence[Sequence[Value]] = await cursor.fetchall() if cursor.description else ()
         return found
 
+    async def fetch_one(self, sql: str, arguments: Arguments) -> Sequence[Value] | None:
+        """See `Connection`."""
+        found: Sequence[Value] | None = await (await self._cursor(sql, arguments)).fetchone()
+        return found
+
     async def fetch_named(self, sql: str, arguments: Arguments) -> list[dict[str, Value]]:
         """See `Connection`."""
         cursor = await self._cursor(sql, arguments)

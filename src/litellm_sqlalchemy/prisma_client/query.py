@@ -438,7 +438,7 @@ class Compiler:
         """
         if where is None:
             raise missing(f"`where` of one {entity.model.name}", "P2012")
-        if not isinstance(where, Mapping) or not where.keys() & entity.uniques.keys():
+        if not isinstance(where, dict) or entity.uniques.keys().isdisjoint(where):
             raise misfit(f"`where` of one {entity.model.name} needs one of {', '.join(entity.uniques)}")
         found: dict[str, Value] = {}
         for name, value in where.items():
@@ -447,9 +447,9 @@ class Compiler:
                 found[name] = value
                 continue
             members = value if len(unique.fields) > 1 else {name: value}
-            if not isinstance(members, Mapping) or isinstance(value, Mapping) is not (len(unique.fields) > 1):
+            if not isinstance(members, dict) or isinstance(value, dict) is not (len(unique.fields) > 1):
                 raise misfit(f"{name} of {entity.model.name} needs {', '.join(unique.fields)}")
-            if strange := members.keys() - set(unique.fields):
+            if len(unique.fields) > 1 and (strange := members.keys() - set(unique.fields)):
                 raise unknown(entity, f"{name}.{min(strange)}", "where")
             for member in unique.fields:
                 if members.get(member) is None:
@@ -472,7 +472,7 @@ class Compiler:
                 or field.is_list
                 or field.type == "Json"
                 or value is None
-                or isinstance(value, dict | list)
+                or isinstance(value, (dict, list))
             ):
                 return None
             try:

@@ -63,8 +63,8 @@ class Reads:
             statement = self._connection.statements.named(
                 ("find_unique", entity.model.name, *values), lambda: _by_key(entity, values)
             )
-            found = await self._connection.fetch(statement.sql, statement.arguments(values))
-            rows = [entity.decode(row) for row in found]
+            found = await self._connection.fetch_one(statement.sql, statement.arguments(values))
+            rows = [] if found is None else [entity.decode(found)]
         if include := arguments.get("include"):
             await self.include(entity, rows, include)
         return rows[0] if rows else None
