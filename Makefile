@@ -1,6 +1,6 @@
 # The commands of this repository. Each calls something that can be called by hand.
 .DEFAULT_GOAL := help
-.PHONY: help up down verify test test-default test-packages test-python test-readme contract-full try-litellm bench drill-ledger screenshots lint docs ssh key lock
+.PHONY: help up down verify test test-default test-packages test-python test-readme contract-full hand-over try-litellm bench drill-ledger screenshots lint docs ssh key lock
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 INVENTORY ?= inventory/lab
@@ -30,8 +30,13 @@ test-python:
 test-readme:
 	@pytest tests/readme
 
-contract-full:  ## compare our prisma with the genuine one on 100,000 random trees: make contract-full TREES=1000
+contract-full:  ## 100,000 random trees, and LiteLLM's API on each release, driver, PostgreSQL and way: TREES=1000 RELEASES="1.2.3"
 	@python -m tests.contract.random_trees compare 0 $(or $(TREES),100000)
+	@python -m tests.gateway.matrix $(RELEASES)
+	@scripts/release_table.py
+
+hand-over:  ## run LiteLLM on our prisma and on the genuine one in turn, on one database
+	@pytest tests/contract/hand_over.py
 
 try-litellm:  ## does a release of LiteLLM work on the stand-in for Prisma: make try-litellm RELEASE=1.110.2
 	@scripts/packages && scripts/venv requirements/gateway.txt requirements/test.txt
@@ -51,8 +56,9 @@ screenshots:  ## take the pictures of docs/admin-ui.md anew
 lint:  ## ansible-lint, yamllint, ruff, mypy, stale docs
 	@scripts/lint
 
-docs:  ## write the roles' README.md from their argument_specs
+docs:  ## write the roles' README.md from their argument_specs, and the table of supported releases
 	@scripts/role_readmes.py
+	@scripts/release_table.py
 
 ssh:  ## log in: make ssh HOST=gateway (database, model)
 	@exec ssh -F .lab/$${LAB_NAME:-demo}/ssh_config $(HOST)

@@ -16,11 +16,11 @@ PATIENCE_SECONDS = 60
 HTTP = Literal["auto", "h11", "httptools"]
 
 
-def wait_for(condition: Callable[[], object], what: str) -> None:
+def wait_for(condition: Callable[[], object], what: str, seconds: int = PATIENCE_SECONDS) -> None:
     """Wait until something is so; fail if it does not become so."""
-    give_up = time.monotonic() + PATIENCE_SECONDS
+    give_up = time.monotonic() + seconds
     while not condition():
-        assert time.monotonic() < give_up, f"waited {PATIENCE_SECONDS} s in vain: {what}"
+        assert time.monotonic() < give_up, f"waited {seconds} s in vain: {what}"
         time.sleep(0.01)
 
 

@@ -1,7 +1,7 @@
 """Statements by asyncpg."""
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import asyncpg
 
@@ -22,6 +22,11 @@ class AsyncpgConnection(Connection):
         """See `Connection`."""
         return await self._driven(self._native.fetch(sql, *arguments))
 
+    async def fetch_one(self, sql: str, arguments: Arguments) -> Sequence[Value] | None:
+        """See `Connection`."""
+        found: Sequence[Value] | None = await self._driven(self._native.fetchrow(sql, *arguments))
+        return found
+
     async def fetch_named(self, sql: str, arguments: Arguments) -> list[dict[str, Value]]:
         """See `Connection`."""
         return [dict(row) for row in await self._driven(self._native.fetch(sql, *arguments))]
@@ -37,7 +42,8 @@ class AsyncpgConnection(Connection):
         written = WRITTEN.match(said or "")
         return int(written[1]) if written else 0
 
-    async def _insert(self, sql: str, rows: Sequence[Arguments]) -> int:
+    async def insert(self, sql: str, rows: Iterable[Arguments]) -> int:
+        """See `Connection`."""
         return len(await self._driven(self._native.fetchmany(sql, rows)))
 
     @property

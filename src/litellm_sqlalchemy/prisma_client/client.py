@@ -64,6 +64,11 @@ def description() -> Description:
     return Description(litellm_schema.schema())
 
 
+@cache
+def _sent(method: str, model: str) -> str:
+    return f"result: {SENT_AS[method].format(model)}"
+
+
 def _seconds(value: float | dt.timedelta) -> dt.timedelta:
     return value if isinstance(value, dt.timedelta) else dt.timedelta(seconds=value)
 
@@ -211,7 +216,7 @@ class Prisma:
 
     async def _execute(self, method: str, model: str, arguments: Mapping[str, Value]) -> Value:
         operation = Operation(method, model, arguments)
-        query = Query.of(operation, text=f"result: {SENT_AS[method].format(model)}")
+        query = Query.of(operation, text=_sent(method, model))
         return await self._engine.query(query, tx_id=self._tx_id)
 
     async def _execute_raw(self, statement: RawStatement) -> Value:

@@ -11,9 +11,9 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 
 from litellm_sqlalchemy.prisma_client.database_url import DatabaseURL, DatabaseURLError
 from litellm_sqlalchemy.prisma_client.raw_sql import Driver
+from litellm_sqlalchemy.prisma_client.values import JSONText
 
 APPLICATION_NAME = "litellm-prisma"
-_DECODER = json.JSONDecoder()
 FOR_EVER_SECONDS = 10.0**9  # what a pool takes for no limit
 
 
@@ -49,6 +49,7 @@ def make_engine(url: DatabaseURL, driver: Driver) -> Engine:
     engine = create_engine(
         URL.create("postgresql+asyncpg" if driver == "asyncpg" else "postgresql+psycopg_async"),
         connect_args=_asyncpg_arguments(url) if driver == "asyncpg" else _psycopg_arguments(url),
+        json_serializer=_json_text,
         json_deserializer=_json,
         hide_parameters=True,  # which may be secrets, and would be in errors
         pool_size=pool_size(url),
@@ -60,7 +61,9 @@ def make_engine(url: DatabaseURL, driver: Driver) -> Engine:
         # psycopg does not notice that a connection is closed before it uses it; asyncpg does.
         pool_pre_ping=driver == "psycopg",
     )
-    if driver == "psycopg":
+    if driver == "asyncpg":  # SQLAlchemy's codec for JSON, in the place that it has for others
+        engine.dialect.setup_asyncpg_jsonb_codec = _take_json_as_text  # type: ignore[attr-defined]
+    else:
         event.listen(engine, "connect", _set_time_zone)
     return engine
 
@@ -72,9 +75,20 @@ def _set_time_zone(connection: DBAPIConnection, _record: object) -> None:
     cursor.close()
 
 
-def _json(text: str | bytes) -> Any:
-    """Read JSON as PostgreSQL writes it; `json.loads` looks for white space around it, which takes longer than this."""
-    return _DECODER.raw_decode(text if isinstance(text, str) else text.decode())[0]
+def _json_text(value: Any) -> str:
+    return (
+        json.dumps(value) if value or not isinstance(value, (dict, list)) else "{}" if isinstance(value, dict) else "[]"
+    )
+
+
+async def _take_json_as_text(connection: Any) -> None:
+    """Have asyncpg give JSON as a text: whoever makes rows of many reads it in parts, and the event loop goes on."""
+    native = connection.driver_connection
+    await native.set_type_codec("jsonb", schema="pg_catalog", encoder=str, decoder=JSONText, format="text")
+
+
+def _json(text: str | bytes) -> JSONText:
+    return JSONText(text if isinstance(text, str) else text.decode())
 
 
 def _settings(url: DatabaseURL) -> dict[str, str]:

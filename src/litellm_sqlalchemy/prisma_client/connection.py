@@ -4,17 +4,16 @@ SQLAlchemy's own connections switch greenlets for each call, and look at each co
 its key takes several times as long by them.
 """
 
-import asyncio
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Sequence
+from collections.abc import Awaitable, Iterable, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from sqlalchemy import exc
 from sqlalchemy.pool import PoolProxiedConnection
 
 from litellm_sqlalchemy.prisma_client.schema import Value
-from litellm_sqlalchemy.prisma_client.statements import Arguments, Statements, Written
+from litellm_sqlalchemy.prisma_client.statements import Arguments, Statements
 
 ROWS_AT_ONCE = 200  # that are made, or written, between two looks at the event loop
 
@@ -65,23 +64,18 @@ class Connection(ABC):
         """
         return await self.execute(*self.statements.write(statement))
 
-    async def insert(self, statement: Written, rows: Sequence[dict[str, Value]]) -> int:
-        """Run an INSERT for each of some rows, all of them or none, and say how many it has written.
-
-        Args:
-            statement: With parameters that are named as the rows' columns, RETURNING something.
-            rows: Values by column.
-        """
-        written = 0
-        for start in range(0, len(rows), ROWS_AT_ONCE):
-            some = [statement.arguments(row) for row in rows[start : start + ROWS_AT_ONCE]]
-            written += await self._insert(statement.sql, some)
-            await asyncio.sleep(0)
-        return written
-
     @abstractmethod
     async def fetch(self, sql: str, arguments: Arguments) -> Sequence[Sequence[Value]]:
         """Run a statement, and give its rows.
+
+        Args:
+            sql: As the driver takes it.
+            arguments: The same.
+        """
+
+    @abstractmethod
+    async def fetch_one(self, sql: str, arguments: Arguments) -> Sequence[Value] | None:
+        """Run a statement, and give its first row, or None.
 
         Args:
             sql: As the driver takes it.
@@ -107,8 +101,13 @@ class Connection(ABC):
         """
 
     @abstractmethod
-    async def _insert(self, sql: str, rows: Sequence[Arguments]) -> int:
-        """Run a statement for each of some rows, and say how many it has written."""
+    async def insert(self, sql: str, rows: Iterable[Arguments]) -> int:
+        """Run an INSERT for each of some rows, and say how many it has written.
+
+        Args:
+            sql: As the driver takes it, with RETURNING.
+            rows: The arguments of each, as the driver takes them; they are taken as they are sent.
+        """
 
     # --- transaction ----------------------------------------------------------------------------------------------
 

@@ -51,9 +51,15 @@ class Entity:
 
     @cached_property
     def all_columns(self) -> ColumnClause[Any]:
-        """All columns, in the schema's order: as one text, as SQLAlchemy would look at each of them for each query."""
-        table = quoted(self.table.name)
-        return literal_column(", ".join(f"{table}.{quoted(self.column(one).name)}" for one in self.columns))
+        """All columns, in the schema's order: as one text, as SQLAlchemy would look at each of them for each query.
+
+        JSON is a text, so that no driver reads it while more is on its way: whoever makes rows does, some at a time.
+        """
+        return literal_column(", ".join(map(self._written, self.columns)))
+
+    def _written(self, field: Field) -> str:
+        name = f"{quoted(self.table.name)}.{quoted(self.column(field).name)}"
+        return name if field.type != "Json" else f"{name}::text[]" if field.is_list else f"{name}::text"
 
     @cached_property
     def selection(self) -> Select[Any]:

@@ -409,7 +409,8 @@ def _altered(table: str, old: _Column, new: _Column) -> Iterator[tuple[str, *tup
     name, alter = _quoted(new.name), f"ALTER COLUMN {_quoted(new.name)}"
     is_retyped = old.type != new.type
     is_redefaulted = old.default_key != new.default_key
-    if (old.default is not None and (is_retyped or is_redefaulted)) or (old.is_serial and not new.is_serial):
+    is_given_up = is_retyped or (is_redefaulted and new.default is None)
+    if (old.default is not None and is_given_up) or (old.is_serial and not new.is_serial):
         yield (f"{alter} DROP DEFAULT",)
     if is_retyped:
         yield (

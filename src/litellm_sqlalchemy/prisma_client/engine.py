@@ -1,7 +1,8 @@
 """What stands where prisma-client-py has its engine's process: a pool of connections, and the transactions open on it.
 
 A caller that is cancelled leaves what it has begun to come to its end, in a task of the engine's own: no connection is
-dropped half used, and nothing warns. What has not begun by then does not begin.
+dropped half used, and nothing warns. What has not begun by then does not begin. A read that finds a connection at hand
+takes no task, as most do: if it is cancelled, its connection is closed.
 """
 
 import asyncio
@@ -22,7 +23,7 @@ from litellm_sqlalchemy.prisma_client import connect, errors, raw_sql
 from litellm_sqlalchemy.prisma_client.connection import Connection
 from litellm_sqlalchemy.prisma_client.database_url import DatabaseURL
 from litellm_sqlalchemy.prisma_client.description import Description
-from litellm_sqlalchemy.prisma_client.executor import Executor, Operation, needs_transaction
+from litellm_sqlalchemy.prisma_client.executor import WRITES, Executor, Operation, needs_transaction
 from litellm_sqlalchemy.prisma_client.pool import Pool, is_pooled
 from litellm_sqlalchemy.prisma_client.query import Compiler
 from litellm_sqlalchemy.prisma_client.schema import Value
@@ -72,12 +73,14 @@ class Query(str):
     Attributes:
         steps: What is to be done.
         is_batch: Whether it all stands or falls together, and gives nothing.
+        only_reads: Whether it is one operation that writes nothing.
     """
 
-    __slots__ = ("is_batch", "steps")
+    __slots__ = ("is_batch", "only_reads", "steps")
 
     steps: tuple[Operation | RawStatement, ...]
     is_batch: bool
+    only_reads: bool
 
     @classmethod
     def of(cls, *steps: Operation | RawStatement, text: str, is_batch: bool = False) -> "Query":
@@ -91,7 +94,17 @@ class Query(str):
         query = cls(text)
         query.steps = steps
         query.is_batch = is_batch
+        query.only_reads = not is_batch and isinstance(steps[0], Operation) and steps[0].method not in WRITES
         return query
+
+
+class _Caller:
+    """Whoever waits for a query."""
+
+    __slots__ = ("is_gone",)
+
+    def __init__(self) -> None:
+        self.is_gone = False
 
 
 class _Abandoned(Exception):  # noqa: N818 - nobody sees it
@@ -218,30 +231,42 @@ class Engine:
         """
         if tx_id is not None:
             return await self._shielded(self._query_within(self._transaction(tx_id), content))
-        waits = asyncio.Event()  # set: for nothing
-        return await self._shielded(self._query_alone(content, waits), waits)
+        if content.only_reads and not self._url.pgbouncer and (at_hand := self._pool.take_at_hand()) is not None:
+            return await self._read(content, at_hand)
+        caller = _Caller()
+        return await self._shielded(self._query_alone(content, caller), caller)
+
+    async def _read(self, content: Query, connection: Connection) -> Value:
+        """Read at once, without a task: whoever is cancelled here leaves a connection to be closed, and no more."""
+        try:
+            result = await self._translated(self._steps(content, connection))
+        except BaseException:
+            self._spawn(self._pool.give_back(connection))
+            raise
+        await self._pool.give_back(connection)
+        return result
 
     async def _query_within(self, transaction: _Transaction, content: Query) -> Value:
         async with transaction.lock:
             transaction.check("query")
             return await self._translated(self._steps(content, transaction.connection))
 
-    async def _query_alone(self, content: Query, abandoned: asyncio.Event) -> Value:
+    async def _query_alone(self, content: Query, caller: _Caller) -> Value:
         # Each connection may have a plan of before a migration; it is closed then, and nothing has been done.
         for _ in range(self._most_stale):
             try:
-                return await self._translated(self._on_connection(content, abandoned))
+                return await self._translated(self._on_connection(content, caller))
             except errors.PrismaError as error:
                 if STALE_PLAN not in str(error):
                     raise
-        return await self._translated(self._on_connection(content, abandoned))
+        return await self._translated(self._on_connection(content, caller))
 
-    async def _on_connection(self, content: Query, abandoned: asyncio.Event) -> Value:
+    async def _on_connection(self, content: Query, caller: _Caller) -> Value:
         # A transaction pooler may give each statement another session: there, all is in a transaction.
         several = self._url.pgbouncer or content.is_batch or self._needs_transaction(content)
         connection = await self._pool.take()
         try:
-            if abandoned.is_set():
+            if caller.is_gone:
                 raise _Abandoned
             if several:
                 await connection.begin()
@@ -257,8 +282,10 @@ class Engine:
         return result
 
     def _needs_transaction(self, content: Query) -> bool:
-        description = self._compiler.description
-        return any(isinstance(step, Operation) and needs_transaction(description, step) for step in content.steps)
+        for step in content.steps:
+            if isinstance(step, Operation) and needs_transaction(self._compiler.description, step):
+                return True
+        return False
 
     async def _steps(self, content: Query, connection: Connection) -> Value:
         if self._url.socket_timeout is None:
@@ -409,13 +436,13 @@ class Engine:
         if not task.cancelled():
             task.exception()  # so that asyncio does not say that nobody has looked
 
-    async def _shielded(self, work: Coroutine[Any, Any, T], abandoned: asyncio.Event | None = None) -> T:
+    async def _shielded(self, work: Coroutine[Any, Any, T], caller: _Caller | None = None) -> T:
         task = self._spawn(work)
         try:
             return await asyncio.shield(task)
         except asyncio.CancelledError:
-            if abandoned is not None:
-                abandoned.set()
+            if caller is not None:
+                caller.is_gone = True
             raise
 
     async def _translated(self, work: Awaitable[T]) -> T:

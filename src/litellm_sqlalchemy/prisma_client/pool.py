@@ -47,6 +47,14 @@ class Pool:
         if self._url.max_idle_connection_lifetime and idle > self._url.max_idle_connection_lifetime:
             raise exc.DisconnectionError("the connection has been idle for too long")
 
+    def take_at_hand(self) -> Connection | None:
+        """Take a connection that was in use a moment ago, if there is one."""
+        if self._at_hand:
+            connection = self._at_hand[-1]
+            if connection.is_usable and time.monotonic() - connection.taken < AT_HAND_SECONDS:
+                return self._at_hand.pop()
+        return None
+
     async def take(self) -> Connection:
         """Take a connection.
 
@@ -55,11 +63,10 @@ class Pool:
             sqlalchemy.exc.DBAPIError: The database is away, or refuses us.
             OSError: It cannot be reached.
         """
-        while self._at_hand:
-            connection = self._at_hand.pop()
-            if connection.is_usable and time.monotonic() - connection.taken < AT_HAND_SECONDS:
-                return connection
-            await self._put(connection)
+        if (at_hand := self.take_at_hand()) is not None:
+            return at_hand
+        while self._at_hand:  # for SQLAlchemy's pool to look at
+            await self._put(self._at_hand.pop())
         self._waiting += 1
         try:
             pooled = await greenlet_spawn(self._engine.raw_connection)

@@ -1,6 +1,6 @@
 """Statements by psycopg 3."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import psycopg
@@ -25,6 +25,11 @@ class PsycopgConnection(Connection):
         found: Sequence[Sequence[Value]] = await cursor.fetchall() if cursor.description else ()
         return found
 
+    async def fetch_one(self, sql: str, arguments: Arguments) -> Sequence[Value] | None:
+        """See `Connection`."""
+        found: Sequence[Value] | None = await (await self._cursor(sql, arguments)).fetchone()
+        return found
+
     async def fetch_named(self, sql: str, arguments: Arguments) -> list[dict[str, Value]]:
         """See `Connection`."""
         cursor = await self._cursor(sql, arguments)
@@ -37,7 +42,8 @@ class PsycopgConnection(Connection):
         """See `Connection`."""
         return max(int((await self._cursor(sql, arguments)).rowcount), 0)
 
-    async def _insert(self, sql: str, rows: Sequence[Arguments]) -> int:
+    async def insert(self, sql: str, rows: Iterable[Arguments]) -> int:
+        """See `Connection`."""
         cursor = self._native.cursor()
         await self._driven(cursor.executemany(sql, rows))
         return int(cursor.rowcount)

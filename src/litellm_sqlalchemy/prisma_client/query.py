@@ -4,6 +4,7 @@ The language: https://www.prisma.io/docs/orm/reference/prisma-client-reference. 
 shows through, it does as with Prisma: a negated filter does not find NULL.
 """
 
+import datetime as dt
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -31,6 +32,7 @@ from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 
 from litellm_sqlalchemy.prisma_client.description import Description, Entity
 from litellm_sqlalchemy.prisma_client.errors import DataError, data_error, misfit, missing
+from litellm_sqlalchemy.prisma_client.fields import Json
 from litellm_sqlalchemy.prisma_client.schema import Field, Value
 from litellm_sqlalchemy.prisma_client.values import element, to_database
 
@@ -50,6 +52,7 @@ ALIASES = {
     "connect_or_create": "connectOrCreate",
 }
 LIST_OPERATORS = frozenset({"equals", "has", "hasEvery", "hasSome", "isEmpty"})
+PLAIN = frozenset({str, int, float, bool, type(None), dt.datetime, Json})  # there is nothing in them
 GROUPS = frozenset({"AND", "OR", "NOT"})
 
 
@@ -59,8 +62,12 @@ def normal(value: Value) -> Value:
     Args:
         value: Arguments, or a part of them.
     """
+    if type(value) in PLAIN:
+        return value
     if isinstance(value, Mapping):
-        return {ALIASES.get(name, name): normal(inner) for name, inner in value.items()}
+        return {
+            ALIASES.get(name, name): inner if type(inner) in PLAIN else normal(inner) for name, inner in value.items()
+        }
     return [normal(inner) for inner in value] if isinstance(value, list | tuple | set) else value
 
 
@@ -431,7 +438,7 @@ class Compiler:
         """
         if where is None:
             raise missing(f"`where` of one {entity.model.name}", "P2012")
-        if not isinstance(where, Mapping) or not where.keys() & entity.uniques.keys():
+        if not isinstance(where, dict) or entity.uniques.keys().isdisjoint(where):
             raise misfit(f"`where` of one {entity.model.name} needs one of {', '.join(entity.uniques)}")
         found: dict[str, Value] = {}
         for name, value in where.items():
@@ -440,9 +447,9 @@ class Compiler:
                 found[name] = value
                 continue
             members = value if len(unique.fields) > 1 else {name: value}
-            if not isinstance(members, Mapping) or isinstance(value, Mapping) is not (len(unique.fields) > 1):
+            if not isinstance(members, dict) or isinstance(value, dict) is not (len(unique.fields) > 1):
                 raise misfit(f"{name} of {entity.model.name} needs {', '.join(unique.fields)}")
-            if strange := members.keys() - set(unique.fields):
+            if len(unique.fields) > 1 and (strange := members.keys() - set(unique.fields)):
                 raise unknown(entity, f"{name}.{min(strange)}", "where")
             for member in unique.fields:
                 if members.get(member) is None:
@@ -465,7 +472,7 @@ class Compiler:
                 or field.is_list
                 or field.type == "Json"
                 or value is None
-                or isinstance(value, dict | list)
+                or isinstance(value, (dict, list))
             ):
                 return None
             try:

@@ -63,8 +63,8 @@ class Reads:
             statement = self._connection.statements.named(
                 ("find_unique", entity.model.name, *values), lambda: _by_key(entity, values)
             )
-            found = await self._connection.fetch(statement.sql, statement.arguments(values))
-            rows = [entity.decode(row) for row in found]
+            found = await self._connection.fetch_one(statement.sql, statement.arguments(values))
+            rows = [] if found is None else [entity.decode(found)]
         if include := arguments.get("include"):
             await self.include(entity, rows, include)
         return rows[0] if rows else None
@@ -86,11 +86,12 @@ class Reads:
         """Find rows."""
         distinct, take = arguments.get("distinct"), arguments.get("take")
         statement = self._selection(entity, arguments, paged=distinct is None)
-        rows = await self.rows(entity, statement)
+        found = await self._connection.rows(statement)
+        rows = await self._decoded(entity, found)
         if distinct is None and (take or 0) < 0:
             rows.reverse()
         if distinct is not None:
-            rows = _page(_distinct(entity, rows, distinct), arguments.get("skip"), take)
+            rows = _page(_distinct(entity, rows, distinct, found), arguments.get("skip"), take)
         await self.include(entity, rows, arguments.get("include"))
         return rows
 
@@ -260,20 +261,28 @@ def _sort(direction: Value) -> Value:
     return direction.get("sort") if isinstance(direction, Mapping) else direction
 
 
-def _distinct(entity: Entity, rows: Iterable[Row], names: Value) -> list[Row]:
-    """Keep the first row of each combination of values."""
+def _distinct(
+    entity: Entity, rows: Iterable[Row], names: Value, found: Sequence[Sequence[Value]] | None = None
+) -> list[Row]:
+    """Keep the first row of each combination of values; in what was found, JSON's null is another than NULL."""
     wanted = names if isinstance(names, list) else [names]
     for name in wanted:
         if name not in entity.model.fields:
             raise unknown(entity, name, "distinct")
+    places = [number for number, one in enumerate(entity.columns) if one.name in wanted and one.type == "Json"]
     seen: set[str] = set()
-    found = []
-    for row in rows:
-        key = repr([getattr(row, name) for name in wanted])
+    kept = []
+    for number, row in enumerate(rows):
+        key = repr(
+            (
+                [getattr(row, name) for name in wanted],
+                [found[number][place] is None for place in places] if found is not None else None,
+            )
+        )
         if key not in seen:
             seen.add(key)
-            found.append(row)
-    return found
+            kept.append(row)
+    return kept
 
 
 def _page(rows: list[Row], skip: int | None, take: int | None) -> list[Row]:

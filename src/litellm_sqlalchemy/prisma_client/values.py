@@ -42,6 +42,8 @@ def written(value: Value) -> Value:
         return str.__str__(value)  # of an Enum that is a text as well, its value
     if isinstance(value, Json):
         return json.dumps(value.data, default=written, ensure_ascii=False)
+    if isinstance(value, JSONText):
+        return json_of(value)
     if isinstance(value, dt.datetime):
         moment = value.replace(tzinfo=dt.UTC) if value.tzinfo is None else value.astimezone(dt.UTC)
         return moment.replace(microsecond=moment.microsecond // 1000 * 1000).isoformat()
@@ -84,8 +86,8 @@ def element(field: Field, value: Value, enums: Mapping[str, tuple[str, ...]]) ->
     """
     if field.type == "Json":
         return _json(field, value)
-    if type(value) is str and field.type == "String":  # as most are
-        return value
+    if (reader := AT_ONCE.get((field.type, type(value)))) is not None and (found := reader(value)) is not None:
+        return found
     if isinstance(value, dict | list):
         raise _mismatch(field, value)
     text = written(value)
@@ -111,14 +113,44 @@ def _json(field: Field, value: Value) -> Value:
     """Take a Json, or a text of JSON."""
     if isinstance(value, Json):
         data = json.loads(written(value)) if _has_more_than_json(value.data) else value.data
+    elif type(value) is str and (empty := _EMPTY.get(value)) is not None:
+        return empty()
     elif not isinstance(value, dict | list) and isinstance(text := written(value), str):
         try:
-            data = json.loads(text)
+            data = json_of(text)
         except ValueError:
             raise invalid(f"field {field.name} is of type Json, and the text is no JSON: give Json(…)") from None
     else:
         raise _mismatch(field, value)
     return JSON.NULL if data is None else data
+
+
+_EMPTY: Mapping[str, Callable[[], Value]] = {"{}": dict, "[]": list}  # as many columns are
+
+
+class JSONText(str):
+    """JSON as PostgreSQL has written it."""
+
+    __slots__ = ()
+
+
+def json_of(text: str) -> Value:
+    """Read JSON; `json.loads` looks for white space by a regular expression, which takes longer than the rest.
+
+    Args:
+        text: JSON.
+
+    Raises:
+        ValueError: It is not.
+    """
+    stripped = text.strip(" \t\r\n")
+    data, end = _DECODER.raw_decode(stripped)
+    if end != len(stripped):
+        raise ValueError("there is more than JSON")
+    return data
+
+
+_DECODER = json.JSONDecoder()
 
 
 def _has_more_than_json(data: Value) -> bool:
@@ -170,6 +202,11 @@ def _decimal(value: Value) -> decimal.Decimal | None:
     return None if isinstance(value, bool) else decimal.Decimal(str(value))
 
 
+def _moment(value: dt.datetime) -> dt.datetime:
+    moment = value if value.tzinfo is None else value.astimezone(dt.UTC).replace(tzinfo=None)
+    return moment.replace(microsecond=moment.microsecond // 1000 * 1000)
+
+
 def _datetime(value: Value) -> dt.datetime | None:
     if not isinstance(value, str) or not DATETIME.fullmatch(value):
         return None
@@ -193,6 +230,15 @@ _READERS: Mapping[str, Callable[[Value], Value]] = {
     "Float": _float,
     "Int": _int,
     "String": _string,
+}
+# What most values are, by the field's type and theirs; None: `element` says more. That the text which prisma-client-py
+# makes of them leads to the same is in the contract.
+AT_ONCE: Mapping[tuple[str, type], Callable[[Any], Value]] = {
+    ("Boolean", bool): lambda value: value,
+    ("DateTime", dt.datetime): _moment,
+    ("Float", float): lambda value: value if math.isfinite(value) else None,
+    ("Int", int): lambda value: value if abs(value) <= LARGEST_INT else None,
+    ("String", str): lambda value: value,
 }
 assert _READERS.keys() | {"Json"} == SCALARS  # noqa: S101
 
@@ -229,7 +275,11 @@ def _aware(value: dt.datetime) -> dt.datetime:
     return value.replace(tzinfo=dt.UTC)
 
 
-_FROM_DATABASE: Mapping[str, Callable[[Any], Any]] = {"Bytes": Base64.encode, "DateTime": _aware}
+_FROM_DATABASE: Mapping[str, Callable[[Any], Any]] = {
+    "Bytes": Base64.encode,
+    "DateTime": _aware,
+    "Json": json_of,
+}
 
 
 def plain(value: Value, kind: Literal["group", "raw"]) -> Value:
@@ -239,6 +289,8 @@ def plain(value: Value, kind: Literal["group", "raw"]) -> Value:
         value: As the driver gives it.
         kind: Which of the two: they differ in how times are written.
     """
+    if isinstance(value, JSONText):
+        return json_of(value)
     if isinstance(value, dt.datetime):
         moment = value.replace(tzinfo=dt.UTC) if value.tzinfo is None else value.astimezone(dt.UTC)
         if kind == "group":

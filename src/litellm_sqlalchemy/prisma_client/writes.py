@@ -1,6 +1,6 @@
 """Prisma's writes, on a connection."""
 
-import asyncio
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from sqlalchemy import ColumnElement, Executable, delete, insert, literal_column, update
@@ -66,19 +66,25 @@ class Writes:
         data = arguments["data"]
         if data is None:
             raise missing(f"data of create_many of {entity.model.name}", "P2012")
-        groups: dict[tuple[str, ...], list[Values]] = {}
-        for number, one in enumerate(map(normal, data if isinstance(data, list | tuple | set) else [data])):
-            if self._data.nested(entity, one):
-                raise misfit(f"create_many of {entity.model.name} takes no relations")
-            row = self._data.new(entity, one, {})
-            groups.setdefault(tuple(row), []).append(row)
-            if number % ROWS_AT_ONCE == ROWS_AT_ONCE - 1:
-                await asyncio.sleep(0)
+        groups: dict[tuple[str, ...], list[Arguments]] = {}
+        for one in data if isinstance(data, list | tuple | set) else [data]:
+            groups.setdefault(tuple(one) if isinstance(one, Mapping) else (), []).append(one)
         created = 0
-        for columns, rows in groups.items():
+        for rows in groups.values():
+            columns = tuple(self._many_of(entity, rows[0]))
             insertion = self._insertion(entity, columns, skip_duplicates=bool(arguments.get("skipDuplicates")))
-            created += await self._connection.insert(insertion, rows)
+            for some in _batched(rows):
+                # One after another, as the driver takes them: PostgreSQL is at work on the first ones then.
+                values = (insertion.arguments(self._many_of(entity, row)) for row in some)
+                created += await self._connection.insert(insertion.sql, values)
         return created
+
+    def _many_of(self, entity: Entity, data: Arguments) -> Values:
+        """Make the values of one of many new rows; which columns there are follows from which fields there are."""
+        given = normal(data)
+        if self._data.nested(entity, given):
+            raise misfit(f"create_many of {entity.model.name} takes no relations")
+        return self._data.new(entity, given, {})
 
     def _insertion(self, entity: Entity, columns: tuple[str, ...], *, skip_duplicates: bool) -> Written:
         def make() -> Executable:
@@ -206,3 +212,8 @@ class Writes:
         """Delete rows, and count them."""
         condition = self._many.where(entity, entity.table, arguments.get("where"))
         return await self._connection.count(delete(entity.table).where(condition))
+
+
+def _batched(rows: Sequence[Arguments]) -> Iterator[Sequence[Arguments]]:
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        yield rows[start : start + ROWS_AT_ONCE]

