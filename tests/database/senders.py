@@ -1,6 +1,6 @@
 """Calls of LiteLLM's own functions, where its source alone does not tell the text or the kinds of what they send.
 
-usage: python -m tests.database.senders URL < PLACES   by the Python that has the release; says what is refused
+usage: DATABASE_URL=… python -m tests.database.senders < PLACES   by the release's Python; says what is refused
 """
 
 import asyncio
@@ -447,9 +447,9 @@ async def managed_files(recorder: Recorder) -> None:
         await listed(recorder, owner, frozenset(keys), cursor, direction, 5)
 
 
-async def main(url: str, places: set[str]) -> int:
+async def main(places: set[str]) -> int:
     """Have statements sent from places of LiteLLM's source, say what is refused, and return the exit code."""
-    client = Prisma(datasource={"url": url})
+    client = Prisma()
     await client.connect()
     failed = False
     for sender, its in SENDERS.items():
@@ -470,4 +470,4 @@ async def main(url: str, places: set[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(asyncio.run(main(sys.argv[1], set(sys.stdin.read().splitlines()))))
+    sys.exit(asyncio.run(main(set(sys.stdin.read().splitlines()))))

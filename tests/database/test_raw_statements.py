@@ -145,8 +145,13 @@ def test_postgresql_takes_what_litellm_sends(
     cluster: Cluster, database: str, release: str, found: list[Statement], driver: str
 ) -> None:
     sent = subprocess.run(
-        [interpreter(release), "-m", senders.__name__, url(cluster, database, connection_limit=4, pool_timeout=5)],
-        env={"PATH": os.environ["PATH"], "PRISMA_CLIENT_DRIVER": driver, "LITELLM_LOCAL_MODEL_COST_MAP": "True"},
+        [interpreter(release), "-m", senders.__name__],
+        env={
+            "PATH": os.environ["PATH"],
+            "DATABASE_URL": url(cluster, database, connection_limit=4, pool_timeout=5),
+            "PRISMA_CLIENT_DRIVER": driver,
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else its import asks the internet
+        },
         cwd=CHECKOUT,
         input="\n".join(sorted(SENT & {one.place for one in found})),
         capture_output=True,
