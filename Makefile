@@ -1,6 +1,6 @@
 # The commands of this repository. Each calls something that can be called by hand.
 .DEFAULT_GOAL := help
-.PHONY: help up down verify test test-default test-packages test-python test-readme contract-full hand-over bench drill-ledger screenshots lint docs ssh key lock
+.PHONY: help up down verify test test-default test-packages test-python test-readme contract-full hand-over try-litellm bench drill-ledger screenshots lint docs ssh key lock
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 INVENTORY ?= inventory/lab
@@ -37,6 +37,10 @@ contract-full:  ## 100,000 random trees, and LiteLLM's API on each release, driv
 
 hand-over:  ## run LiteLLM on our prisma and on the genuine one in turn, on one database
 	@pytest tests/contract/hand_over.py
+
+try-litellm:  ## does a release of LiteLLM work on the stand-in for Prisma: make try-litellm RELEASE=1.110.2
+	@scripts/packages && scripts/venv requirements/gateway.txt requirements/test.txt
+	@scripts/try-litellm $(RELEASE)
 
 bench:  ## what the ledger and the Prisma client cost, into FINDINGS.md: make bench QUICK=1 PARTS="gateway drain memory queries client"
 	@scripts/packages && scripts/venv requirements/gateway.txt requirements/test.txt

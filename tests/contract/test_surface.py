@@ -3,8 +3,6 @@
 import importlib
 import inspect
 import re
-import subprocess
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,7 +11,7 @@ from litellm_sqlalchemy.prisma_client.client import Actions, BatchActions
 from tests.contract.scanner.contract import outside, read, stale
 from tests.contract.scanner.source import Release, installed
 from tests.contract.scanner.surface import Use, scan
-from tests.gateway.fix_litellm import RELEASES, interpreter
+from tests.gateway.fix_litellm import WITH_NEWEST, site_packages
 
 CURE = (
     "Cure: let the stand-in provide it, prove it by a case in tests/contract, then list it in surface.toml; "
@@ -23,15 +21,9 @@ CURE = (
 IMPORTED = {module: names for module, names in read()["import"].items() if not module.startswith("prisma.config")}
 
 
-def site_packages(number: str) -> Path:
-    asked = "import sysconfig; print(sysconfig.get_path('purelib'))"
-    command = [interpreter(number), "-c", asked]
-    return Path(subprocess.run(command, check=True, capture_output=True, text=True).stdout.strip())
-
-
 @pytest.fixture(scope="module")
 def releases() -> dict[str, Release]:
-    return {number: installed(site_packages(number)) for number in RELEASES}
+    return {number: installed(site_packages(number)) for number in WITH_NEWEST}
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +31,7 @@ def used(releases: dict[str, Release]) -> dict[str, list[Use]]:
     return {number: scan(release) for number, release in releases.items()}
 
 
-@pytest.mark.parametrize("number", RELEASES)
+@pytest.mark.parametrize("number", WITH_NEWEST)
 def test_a_release_uses_what_is_in_the_contract(used: dict[str, list[Use]], number: str) -> None:
     assert len(used[number]) > 500  # the scanner finds what there is
     missing = outside(read(), used[number])
@@ -51,7 +43,7 @@ def test_what_is_in_the_contract_is_used(used: dict[str, list[Use]]) -> None:
     assert not found, "\n".join([*found, "Cure: take it out of tests/contract/surface.toml"])
 
 
-@pytest.mark.parametrize("number", RELEASES)
+@pytest.mark.parametrize("number", WITH_NEWEST)
 def test_a_release_names_models_of_its_schema(
     releases: dict[str, Release], used: dict[str, list[Use]], number: str
 ) -> None:

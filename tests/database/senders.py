@@ -1,10 +1,16 @@
-"""Calls of LiteLLM's own functions, where its source alone does not tell the text or the kinds of what they send."""
+"""Calls of LiteLLM's own functions, where its source alone does not tell the text or the kinds of what they send.
 
+usage: python -m tests.database.senders URL < PLACES   by the Python that has the release; says what is refused
+"""
+
+import asyncio
 import datetime as dt
 import importlib
 import inspect
 import itertools
+import sys
 import sysconfig
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -31,7 +37,7 @@ class Recorder:
 
     def __init__(self, client: Prisma, recorder: "Recorder | None" = None) -> None:
         self.client = client
-        self.db = self  # LiteLLM's PrismaClient has its client there
+        self.db = self.read_db = self  # LiteLLM's PrismaClient has its clients there
         self.places: set[str] = recorder.places if recorder else set()
         self.refused: list[str] = recorder.refused if recorder else []
 
@@ -169,6 +175,7 @@ async def daily_spend(recorder: Recorder) -> None:
 @sends(
     "litellm/proxy/db/db_transaction_queue/spend_log_cleanup.py:SpendLogCleanup._count_remaining",
     "litellm/proxy/db/db_transaction_queue/spend_log_cleanup.py:SpendLogCleanup._delete_old_rows_batched",
+    "litellm/proxy/db/db_transaction_queue/spend_log_cleanup.py:SpendLogCleanup._execute_delete_batch",
 )
 async def cleanup(recorder: Recorder) -> None:
     kinds = ("spend_logs", "autorouter_session", "health_check", "daily_tag_spend")
@@ -196,6 +203,20 @@ async def partitions(recorder: Recorder) -> None:
     assert sorted(await manager.drop_partitions_older_than(recorder, later, lambda: 1000)) == sorted(made)
     for statement in ('DROP TABLE "LiteLLM_SpendLogs"', 'ALTER TABLE whole RENAME TO "LiteLLM_SpendLogs"'):
         await recorder.client.execute_raw(statement)
+
+
+@sends(
+    "litellm/proxy/db/db_transaction_queue/spend_logs_partition_manager.py:SpendLogsPartitionManager._drop_each_while"
+)
+async def elapsed_partitions(recorder: Recorder) -> None:
+    manager = litellm("proxy.db.db_transaction_queue.spend_logs_partition_manager").SpendLogsPartitionManager()
+
+    async def is_over_target() -> bool:
+        return True
+
+    elapsed = ((NOW, "p20251231"), (NOW, "p20260101"))
+    async for _ in manager._drop_each_while(recorder, elapsed, lambda: 1000, is_over_target):
+        pass
 
 
 @sends("litellm/proxy/db/master_key_migration.py:_reencrypt_row")
@@ -285,7 +306,10 @@ async def active_users(_: Recorder) -> None:
             await ask(endpoint, tag_filter=tag, tag_filters=tags, user_api_key_dict=user("proxy_admin"), **given)
 
 
-@sends("litellm/proxy/management_helpers/model_allowlist_rename_sync.py:sync_model_allowlists_for_renamed_model")
+@sends(
+    "litellm/proxy/management_helpers/model_allowlist_rename_sync.py:sync_model_allowlists_for_renamed_model",
+    "litellm/proxy/management_helpers/model_allowlist_rename_sync.py:_rewrite_allowlists",
+)
 async def renamed_model(recorder: Recorder) -> None:
     sync = litellm("proxy.management_helpers.model_allowlist_rename_sync").sync_model_allowlists_for_renamed_model
     cache = litellm("proxy.proxy_server").user_api_key_cache
@@ -302,6 +326,8 @@ async def renamed_model(recorder: Recorder) -> None:
     "litellm/proxy/spend_tracking/spend_management_endpoints.py:_count_grouped_sessions",
     "litellm/proxy/spend_tracking/spend_management_endpoints.py:_fetch_session_representatives",
     "litellm/proxy/spend_tracking/spend_management_endpoints.py:_ui_session_grouped_spend_logs",
+    "litellm/proxy/spend_tracking/session_page.py:_sql_reader.read",
+    "litellm/proxy/utils.py:query_raw_within_statement_timeout",
 )
 async def spend_logs(recorder: Recorder) -> None:
     for number in range(3):
@@ -366,3 +392,82 @@ async def daily_activity(recorder: Recorder) -> None:
         cursor = sql.ExportCursor(date=DAY, entity_id="x", group_key="k")
         for kind, after in itertools.product(types.ExportType, (None, cursor)):
             await repository._query(sql.build_export_sql(scope, export_type=kind, after=after, batch_size=5))
+
+
+@sends("litellm/accounting/application.py:apply_deliveries")
+async def deliveries(recorder: Recorder) -> None:
+    names = ("user", "team_id", "organization_id", "end_user", "agent_id", "project_id", "api_key")
+    entities = dict.fromkeys(names, "x")
+    bare = {"request_id": "q", "startTime": NOW, "spend": 0.5, "model": None, "model_group": None, "metadata": {}}
+    bare |= {"custom_llm_provider": None, **entities}
+    usage = {"prompt_tokens": 3, "completion_tokens": 4, "request_duration_ms": 5, "request_tags": ["t"]}
+    window = {"entity_type": "key", "entity_id": "x", "window_duration": "1d", "window_start": NOW.isoformat()}
+    metadata = {"accounting_entities": entities, "accounting_windows": [window]}
+    whole = {**bare, **usage, "model": "m", "model_group": "g", "startTime": NOW.isoformat(), "metadata": metadata}
+    projection = litellm("repositories.accounting_delivery_repository").DeliveryProjection
+    logging = litellm("proxy.proxy_server").proxy_logging_obj
+    async with recorder.tx() as transaction:
+        await litellm("accounting.application").apply_deliveries(
+            transaction,
+            (projection(bare), projection(whole)),
+            prisma_client=recorder,
+            writer=logging.db_spend_update_writer,
+            proxy_logging_obj=logging,
+        )
+
+
+@sends("litellm/proxy/db/tool_registry_writer.py:batch_upsert_tools")
+async def tools(recorder: Recorder) -> None:
+    names = dict.fromkeys(("origin", "created_by", "key_hash", "team_id", "key_alias", "user_agent"), "x")
+    found = [{"tool_name": "bare"}, {"tool_name": "whole", "call_count": 2, **names}]
+    for _ in range(2):
+        await litellm("proxy.db.tool_registry_writer").batch_upsert_tools(recorder, found)
+
+
+@sends("litellm/proxy/management_helpers/team_list_sorting.py:sorted_team_ids")
+async def sorted_teams(recorder: Recorder) -> None:
+    sorting = litellm("proxy.management_helpers.team_list_sorting")
+    alias = {"OR": [{"team_alias": {"contains": "x", "mode": "insensitive"}}, {"team_alias": {"startsWith": "x"}}]}
+    filters: tuple[dict[str, Any], ...] = (
+        {},
+        {"OR": []},
+        {"team_id": {"in": ["x", "y"]}, "organization_id": "x", "AND": [alias]},
+    )
+    for column, where, descending in itertools.product(sorting.COMPUTED_TEAM_SORTS, filters, (False, True)):
+        await sorting.sorted_team_ids(recorder, where=where, sort_by=column, descending=descending, skip=1, take=5)
+
+
+@sends("litellm_enterprise/proxy/hooks/managed_files.py:_scoped_file_rows")
+async def managed_files(recorder: Recorder) -> None:
+    listed = importlib.import_module("litellm_enterprise.proxy.hooks.managed_files")._scoped_file_rows
+    user_s, team_s = {"created_by": "anna"}, {"team_id": "reds"}
+    for owner, keys, cursor, direction in itertools.product(
+        ({}, user_s, team_s, {"OR": [user_s, team_s]}), ((), ("x", "y")), (None, "x"), ("asc", "desc")
+    ):
+        await listed(recorder, owner, frozenset(keys), cursor, direction, 5)
+
+
+async def main(url: str, places: set[str]) -> int:
+    """Have statements sent from places of LiteLLM's source, say what is refused, and return the exit code."""
+    client = Prisma(datasource={"url": url})
+    await client.connect()
+    failed = False
+    for sender, its in SENDERS.items():
+        if not its & places:
+            continue
+        recorder = Recorder(client)
+        litellm("proxy.proxy_server").prisma_client = recorder
+        try:
+            await sender(recorder)
+        except Exception:  # noqa: BLE001  # of any kind, for LiteLLM's code raises it
+            recorder.refused.append(traceback.format_exc())
+        recorder.refused += [f"nothing is sent from {place}" for place in sorted(its & places - recorder.places)]
+        for one in recorder.refused:
+            failed = True
+            sys.stderr.write(f"{sender.__name__}: {one}\n\n")
+    await client.disconnect()
+    return int(failed)
+
+
+if __name__ == "__main__":
+    sys.exit(asyncio.run(main(sys.argv[1], set(sys.stdin.read().splitlines()))))

@@ -1,10 +1,13 @@
 """PostgreSQL takes every raw statement of LiteLLM's source with the parameter types that we give it."""
 
 import contextlib
+import itertools
+import os
 import re
-import sysconfig
+import subprocess
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +16,18 @@ import psycopg2.extensions
 import pytest
 
 from litellm_sqlalchemy.prisma_client.raw_sql import LEXEME, typed
-from prisma import Prisma
 from tests.contract.scanner.source import installed
 from tests.contract.scanner.statements import END, HOLE, HOLES, Statement, statements
-from tests.database.senders import SENDERS, Recorder
-from tests.fix_litellm_database import url
+from tests.database import senders
+from tests.fix_litellm_database import DRIVERS, url
 from tests.fix_postgres import Cluster
+from tests.gateway.fix_litellm import CHECKOUT, WITH_NEWEST, interpreter, site_packages
+from tests.gateway.fix_managed import migrate
 
 REVIEWED: dict[str, Any] = tomllib.loads(Path(__file__).with_name("raw_statements.toml").read_text(encoding="utf-8"))
-SENT = set().union(*SENDERS.values())  # really sent: nobody needs to know their kinds
+JUDGED = WITH_NEWEST[-2:]  # the pinned one and the newest
+SENT = set().union(*senders.SENDERS.values())  # really sent: nobody needs to know their kinds
+NUMBERS = itertools.count(1)
 SAMPLES: dict[str | None, object] = {"str": "x", "int": 1, "float": 1.5, "bool": True, "dict": {}, "null": None}
 SAMPLES |= {f"list[{kind}]": [value] for kind, value in SAMPLES.items()}
 # PREPARE takes these alone; others have no parameters and are run, and undone.
@@ -29,17 +35,41 @@ VIEW = re.compile(r"\s*CREATE\s+(?:OR\s+REPLACE\s+)?VIEW", re.IGNORECASE)
 PREPARABLE = re.compile(r"\s*(?:--[^\n]*\s*)*\(*\s*(?:SELECT|INSERT|UPDATE|DELETE|WITH|VALUES|MERGE)\b", re.IGNORECASE)
 
 
+@cache
+def of_release(number: str) -> list[Statement]:
+    return statements(installed(site_packages(number)))
+
+
+@pytest.fixture(scope="module", params=JUDGED)
+def release(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
 @pytest.fixture(scope="module")
-def found() -> list[Statement]:
-    return statements(installed(Path(sysconfig.get_path("purelib"))))
+def found(release: str) -> list[Statement]:
+    return of_release(release)
+
+
+@pytest.fixture(scope="module")
+def tables(cluster: Cluster, release: str) -> str:
+    """The name of a database with a release's tables, to copy."""
+    name = f"tables_{release.replace('.', '_')}"
+    migrate(cluster, name, release)
+    return name
 
 
 @pytest.fixture
-def connection(
-    cluster: Cluster, litellm_database: str, found: list[Statement]
-) -> Iterator[psycopg2.extensions.connection]:
+def database(cluster: Cluster, tables: str) -> str:
+    """The name of a copy."""
+    name = f"raw_{next(NUMBERS)}"
+    cluster.execute(f"CREATE DATABASE {name} TEMPLATE {tables}")
+    return name
+
+
+@pytest.fixture
+def connection(cluster: Cluster, database: str, found: list[Statement]) -> Iterator[psycopg2.extensions.connection]:
     """A session where LiteLLM's tables and views are."""
-    with contextlib.closing(psycopg2.connect(url(cluster, litellm_database).rstrip("?"))) as connection:
+    with contextlib.closing(psycopg2.connect(url(cluster, database).rstrip("?"))) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
             for view in sorted({filled(statement) for statement in found if VIEW.match(statement.text or "")}):
@@ -110,21 +140,20 @@ def test_postgresql_takes_every_statement(found: list[Statement], connection: ps
     assert not refused, "\n\n".join([*refused, cure])
 
 
-@pytest.mark.filterwarnings("ignore")  # LiteLLM's imports warn
-async def test_postgresql_takes_what_litellm_sends(client: Prisma, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("LITELLM_LOCAL_MODEL_COST_MAP", "True")  # else its import asks the internet
-    refused: list[str] = []
-    for sender, places in SENDERS.items():
-        recorder = Recorder(client)
-        monkeypatch.setattr("litellm.proxy.proxy_server.prisma_client", recorder)
-        try:
-            await sender(recorder)
-        except Exception as error:
-            error.add_note("\n\n".join([f"Refused of {sender.__name__}:", *recorder.refused]))
-            raise
-        refused += [f"{sender.__name__}: {one}" for one in recorder.refused]
-        assert places <= recorder.places, sender.__name__
-    assert not refused, "\n\n".join(refused)
+@pytest.mark.parametrize("driver", DRIVERS)
+def test_postgresql_takes_what_litellm_sends(
+    cluster: Cluster, database: str, release: str, found: list[Statement], driver: str
+) -> None:
+    sent = subprocess.run(
+        [interpreter(release), "-m", senders.__name__, url(cluster, database, connection_limit=4, pool_timeout=5)],
+        env={"PATH": os.environ["PATH"], "PRISMA_CLIENT_DRIVER": driver, "LITELLM_LOCAL_MODEL_COST_MAP": "True"},
+        cwd=CHECKOUT,
+        input="\n".join(sorted(SENT & {one.place for one in found})),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert sent.returncode == 0, sent.stderr
 
 
 def test_every_statement_is_read_or_reviewed(found: list[Statement]) -> None:
@@ -137,6 +166,6 @@ def test_every_statement_is_read_or_reviewed(found: list[Statement]) -> None:
     assert len({one.where for one in found}) > 150  # the scanner finds what there is
 
 
-def test_no_review_is_stale(found: list[Statement]) -> None:
-    assert set(REVIEWED["place"]) | SENT <= {one.place for one in found}
+def test_no_review_is_stale() -> None:
+    assert set(REVIEWED["place"]) | SENT <= {one.place for number in JUDGED for one in of_release(number)}
     assert not set(REVIEWED["place"]) & SENT  # they say what they send themselves

@@ -23,7 +23,11 @@ from tests.ports import free_port, listens
 
 CHECKOUT = Path(__file__).parents[2]
 PINNED = importlib.metadata.version("litellm")
-RELEASES = ("1.83.0", "1.93.1", PINNED)
+OLDER = ("1.83.0", "1.93.1")
+NEWEST = "1.110.2"
+TRIED = os.environ.get("LITELLM_RELEASE")  # by scripts/try-litellm: what runs on each release runs on it alone
+RELEASES = (TRIED,) if TRIED else (*OLDER, PINNED)
+WITH_NEWEST = (TRIED,) if TRIED else (*RELEASES, NEWEST)  # of tests about the stand-in for Prisma
 MASTER_KEY = "sk-the-master-key-of-the-tests"
 WRONG_KEY = "sk-a-wrong-key-of-the-tests"
 Rows = Callable[[int], list[dict[str, Any]]]
@@ -81,7 +85,7 @@ class LiteLLM:
     @property
     def provider(self) -> str | None:
         """What the headers of an answer by a model of openai/ say; older releases have none that does."""
-        return "openai" if self.release == PINNED else None
+        return None if self.release in OLDER else "openai"
 
     def on_disk(self) -> bytes:
         """All that the ledger has written, deleted records included."""
@@ -99,6 +103,13 @@ def interpreter(release: str) -> str:
         return sys.executable
     made = subprocess.run([CHECKOUT / "scripts/venv-with", release], check=True, stdout=subprocess.PIPE, text=True)
     return made.stdout.strip()
+
+
+def site_packages(release: str) -> Path:
+    """Where that Python has its packages."""
+    asked = "import sysconfig; print(sysconfig.get_path('purelib'))"
+    told = subprocess.run([interpreter(release), "-c", asked], check=True, stdout=subprocess.PIPE, text=True)
+    return Path(told.stdout.strip())
 
 
 @contextlib.contextmanager

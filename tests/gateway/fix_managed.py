@@ -2,6 +2,7 @@
 
 import contextlib
 import json
+import os
 import subprocess
 import uuid
 from collections.abc import Iterator
@@ -12,10 +13,12 @@ from typing import Any
 import httpx
 import pytest
 
+from litellm_sqlalchemy.prisma_client.schema import parse
+from tests.fix_litellm_database import url
 from tests.fix_pgbouncer import running_pgbouncer
 from tests.fix_postgres import APPLICATION_PASSWORD, READER_PASSWORD, Cluster
 from tests.fix_server import wait_for
-from tests.gateway.fix_litellm import MASTER_KEY, PINNED, LiteLLM, interpreter, running
+from tests.gateway.fix_litellm import MASTER_KEY, OLDER, PINNED, LiteLLM, interpreter, running, site_packages
 
 SALT_KEY = "sk-salt-key-of-the-tests"
 
@@ -72,8 +75,8 @@ class Managed:
         return self.cluster.execute(sql, self.database, values)
 
     @property
-    def is_pinned(self) -> bool:
-        return self.litellm.release == PINNED
+    def is_older(self) -> bool:
+        return self.litellm.release in OLDER
 
     @property
     def log(self) -> str:
@@ -97,12 +100,21 @@ class Managed:
 
 def migrate(cluster: Cluster, name: str, release: str) -> None:
     """Make a database with the tables of a release, by LiteLLM's own migrations, that the application may use."""
-    found = "import litellm_proxy_extras as extras; print(extras.__path__[0])"
-    python = interpreter(release)
-    extras = subprocess.run([python, "-c", found], check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+    packages = site_packages(release)
+    extras, schema = packages / "litellm_proxy_extras", packages / "litellm/proxy/schema.prisma"
     cluster.execute(f"CREATE DATABASE {name} OWNER litellm_owner TEMPLATE template0")
-    for migration in sorted(Path(extras).glob("migrations/*/migration.sql")):
+    for migration in sorted(extras.glob("migrations/*/migration.sql")):
         cluster.execute(migration.read_text(), name)
+    known, wanted = (
+        {(model, field) for model, its in parse(file.read_text()).models.items() for field in its.fields}
+        for file in (extras / "schema.prisma", schema)
+    )
+    if not wanted <= known:  # the package index had no newer migrations: see its lock
+        subprocess.run(
+            [interpreter(release), "-m", "prisma", "db", "push", "--accept-data-loss", "--schema", schema],
+            env={"PATH": os.environ["PATH"], "DATABASE_URL": url(cluster, name)},
+            check=True,
+        )
     # LiteLLM makes views of its own when it starts.
     cluster.execute(
         "GRANT ALL ON SCHEMA public TO litellm; GRANT ALL ON ALL TABLES IN SCHEMA public TO litellm;"

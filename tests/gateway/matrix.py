@@ -14,7 +14,7 @@ from xml.etree import ElementTree as ET
 
 from tests.fix_litellm_database import DRIVERS
 from tests.fix_postgres import VERSIONS
-from tests.gateway.fix_litellm import CHECKOUT, RELEASES, interpreter
+from tests.gateway.fix_litellm import CHECKOUT, WITH_NEWEST, interpreter
 from tests.gateway.test_management import WAYS
 
 RESULTS = CHECKOUT / "findings/releases.json"
@@ -26,7 +26,7 @@ def main(more_releases: list[str]) -> int:
     """Run them all, each in a process of its own; return the exit code."""
     rows = {_key(row): row for row in json.loads(RESULTS.read_text())} if RESULTS.exists() else {}
     # The newest first: what is cut short has what matters most.
-    releases = sorted({*RELEASES, *more_releases}, key=_version, reverse=True)
+    releases = sorted({*WITH_NEWEST, *more_releases}, key=_version, reverse=True)
     combinations = [
         combination
         for release in releases

@@ -106,7 +106,8 @@ def test_litellm_takes_over_a_database_that_prisma_has_migrated(
         assert newer[name] == before[0][name]
 
 
-@pytest.mark.parametrize("release", RELEASES[1:])  # the first one's has the pinned one's code, and it takes its time
+# The first one's has the pinned one's code, and it takes its time.
+@pytest.mark.parametrize("release", [release for release in RELEASES if release != "1.83.0"])
 def test_litellm_recovers_a_database_without_a_ledger(
     migrated_template: Database, tmp_path: Path, on_path: Path, release: str
 ) -> None:

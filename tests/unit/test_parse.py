@@ -133,6 +133,20 @@ def test_documents(body: bytes, document: str | None) -> None:
         (400, {"error": {"message": "spent", "type": "budget_exceeded"}}, "refused", "spent"),
         (400, {"error": {"message": "No connected db.", "type": "no_db_connection"}}, "refused", "No connected db."),
         (
+            400,
+            {
+                "type": "error",
+                "error": {
+                    "type": "invalid_request_error",
+                    "message": "No connected db.",
+                    "litellm_error_type": "no_db_connection",
+                },
+            },
+            "refused",
+            "No connected db.",
+        ),
+        (400, {"type": "error", "error": {"type": "invalid_request_error", "message": "what?"}}, "error", "what?"),
+        (
             401,
             {"error": {"message": "Authentication Error, no", "type": "auth_error"}},
             "refused",

@@ -207,7 +207,8 @@ def _outcome(status: int, error: str | None, fields: Json) -> str:
     if status in TIMED_OUT:
         return "upstream_timeout"
     details = fields.get("error") if isinstance(fields, dict) else None
-    kind = details.get("type") if isinstance(details, dict) else None
+    # In Anthropic's words, newer releases of LiteLLM have their own type in a field of its own.
+    kind = (details.get("litellm_error_type") or details.get("type")) if isinstance(details, dict) else None
     # LiteLLM hands a provider's own 401 on, in words that begin with its name: it refuses the gateway, not the client.
     by_gateway = not (error or "").startswith("litellm.")
     if by_gateway and (status in NOT_AUTHORIZED or (status >= 400 and isinstance(kind, str) and kind in REFUSALS)):

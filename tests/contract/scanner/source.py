@@ -137,8 +137,8 @@ class Release:
 
     @cached_property
     def schema(self) -> str:
-        """LiteLLM's schema.prisma."""
-        return (self.site_packages / "litellm_proxy_extras/schema.prisma").read_text(encoding="utf-8")
+        """LiteLLM's schema.prisma, the one that the stand-in reads."""
+        return (self.site_packages / "litellm/proxy/schema.prisma").read_text(encoding="utf-8")
 
     @cached_property
     def models(self) -> frozenset[str]:

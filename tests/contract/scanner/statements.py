@@ -125,10 +125,15 @@ class Reader:
         function = module.function(call)
         if function is not None and function.name in RAW:
             return  # hands on what its callers give, and those are calls themselves
-        where = module.where(call)
+        where, context = module.where(call), Context(module, call)
         given = [keyword.value for keyword in call.keywords if keyword.arg == "query"]
         sql, *values = [*given, *call.args]
-        for giver, own in self._callers(Context(module, call), sql, 0):
+        if isinstance(sql, ast.Starred):  # both come from a function
+            for pair, own in self._values(sql.value, context, 0):
+                if isinstance(pair, ast.Tuple):
+                    (sql, *values), context = pair.elts, own
+                    break
+        for giver, own in self._callers(context, sql, 0):
             place = giver.module.qualified(giver.at)
             try:
                 texts = self.texts(sql, own, 0)
@@ -552,8 +557,14 @@ class Reader:
     _kind_of_starred = _kind_of_await
 
     def _kind_of_tuple(self, node: ast.Tuple | ast.List | ast.Set, context: Context, depth: int) -> str:
-        inner = {self.kind(one, context, depth) for one in node.elts} - {None}
+        inner = {self._kind_of_item(one, context, depth) for one in node.elts} - {None}
         return f"list[{inner.pop()}]" if len(inner) == 1 else "list[str]"
+
+    def _kind_of_item(self, node: ast.expr, context: Context, depth: int) -> str | None:
+        if not isinstance(node, ast.Starred):
+            return self.kind(node, context, depth)
+        items = self.kind(node.value, context, depth) or ""
+        return items.removeprefix("list[").removesuffix("]") if items.startswith("list[") else None
 
     _kind_of_list = _kind_of_set = _kind_of_tuple
 
