@@ -1,4 +1,4 @@
-"""The command `litellm-sqlalchemy`: the drain's service, and what a person asks of the ledger.
+"""The command `litellm-sqlalchemy`: the drain's service, the doctor, and what a person asks of the ledger.
 
 Thin: what a command does is in the module that it calls.
 """
@@ -35,18 +35,18 @@ from litellm_sqlalchemy.ledger.rows import RowMaker
 from litellm_sqlalchemy.ledger.spool import Spool, SpoolError
 from litellm_sqlalchemy.settings import CaptureSettings, DrainSettings, load
 
-COULD_NOT = 1  # exit code: database, spool or file
+COULD_NOT = PROBLEM = 1  # exit code: database, spool or file; what the doctor found
 WRONG = 2  # arguments or settings
 NOT_FOUND = ATTENTION = 3
 PROGRESS_SECONDS = 10.0
 FOLLOWING = "Following what ends from now on; Ctrl-C ends this."
 EXIT_CODES = """
-Exit codes: 0 done; 1 it could not be done (database, spool, file); 2 wrong arguments or settings; 3 not found, or
-(status) something wants a person; 130 interrupted by Ctrl-C.
+Exit codes: 0 done; 1 it could not be done (database, spool, file), or (doctor) there is a problem; 2 wrong arguments or
+settings; 3 not found, or (status) something wants a person; 130 interrupted by Ctrl-C.
 """
 
 app = typer.Typer(
-    help="The ledger of LiteLLM's exchanges. Settings come from environment variables LEDGER_*.",
+    help="The ledger of LiteLLM's exchanges (settings: environment variables LEDGER_*), and what LiteLLM needs.",
     epilog=EXIT_CODES,
     no_args_is_help=True,
     add_completion=False,
@@ -117,6 +117,26 @@ def check_database(
     else:
         for name, value in answer.items():
             typer.echo(f"{name + ':':16}{value}")
+
+
+@app.command()
+def doctor(*, as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of lines")] = False) -> None:
+    """Say whether LiteLLM finds here all that it needs to run without Prisma, and what to do about what it does not.
+
+    Looks at what is installed, at DATABASE_URL (and DATABASE_URL_READ_REPLICA), and at the database; changes nothing.
+    Ends with 1 if there is a problem. A warning is nothing that LiteLLM would stop at.
+    """
+    from litellm_sqlalchemy.doctor import examine  # noqa: PLC0415 - nobody else needs what it needs
+
+    findings = []
+    for finding in examine(os.environ):
+        findings.append(finding)
+        if not as_json:
+            typer.echo(finding.lines())
+    if as_json:
+        typer.echo(json.dumps([dataclasses.asdict(finding) for finding in findings]))
+    if any(finding.level == "problem" for finding in findings):
+        raise typer.Exit(PROBLEM)
 
 
 # --- ledger -----------------------------------------------------------------------------------------------------

@@ -100,7 +100,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _migrations() -> tuple[migrate.Migration, ...]:
+def migrations() -> tuple[migrate.Migration, ...]:
+    """List those of the LiteLLM that is installed, in order.
+
+    Raises:
+        MigrateError: There is none.
+    """
     spec = find_spec("litellm_proxy_extras")
     places = (spec.submodule_search_locations or []) if spec else []
     known = migrate.migrations(Path(places[0], "migrations")) if places else ()
@@ -119,7 +124,7 @@ def state(url: DatabaseURL) -> dict[str, Any]:
         MigrateError: There is no connection.
     """
     with contextlib.closing(migrate.connect(url)) as connection:
-        found = migrate.status(connection, _migrations())
+        found = migrate.status(connection, migrations())
         pending = [*found.failed, *found.pending]
         return {"changed": False, "applied": [], "pending": pending, "views_missing": _views_missing(connection)}
 
@@ -137,7 +142,7 @@ def upgrade(url: DatabaseURL) -> dict[str, Any]:
     """
     with contextlib.closing(migrate.connect(url)) as connection:
         try:
-            applied = list(migrate.deploy(connection, url, _migrations(), besides=_others(connection)))
+            applied = list(migrate.deploy(connection, url, migrations(), besides=_others(connection)))
         except psycopg2.errors.InsufficientPrivilege as error:
             raise migrate.denied(error, url) from None
         missing = _views_missing(connection)

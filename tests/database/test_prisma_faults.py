@@ -300,6 +300,15 @@ async def test_what_cannot_be_connected_to(cluster: Cluster, wrong: dict[str, st
     assert not client.is_connected()
 
 
+async def test_a_role_that_may_not_log_in(cluster: Cluster, driver: str) -> None:
+    """By either driver: psycopg has only PostgreSQL's words."""
+    cluster.execute(f"CREATE ROLE quiet_{driver} PASSWORD 'of-the-tests'")
+    client = Prisma(datasource={"url": f"postgresql://quiet_{driver}:of-the-tests@127.0.0.1:{cluster.port}/postgres"})
+    with pytest.raises(EngineConnectionError, match="not permitted to log in") as raised:
+        await client.connect()
+    assert raised.value.code == "P1010"
+
+
 async def test_values_are_in_no_error(client: Prisma) -> None:
     secret = "a-value-that-nobody-may-see"
     with pytest.raises(PrismaError) as raised:

@@ -442,7 +442,13 @@ BY_SQLSTATE: Mapping[str, Callable[[DatabaseFault], DataError]] = {
 # 08: connection exceptions; 57P: the server is stopped, crashed or not up yet; 53300: it takes no more connections.
 UNREACHABLE = re.compile(r"08...|57P0[1-5]")
 # psycopg has no SQLSTATE of a connection that PostgreSQL refuses, only its text.
-REFUSALS = {"password authentication failed": "28P01", "does not exist": "3D000", "too many clients": "53300"}
+REFUSALS = {
+    "password authentication failed": "28P01",
+    "not permitted to log in": "28000",
+    "pg_hba.conf": "28000",
+    "does not exist": "3D000",
+    "too many clients": "53300",
+}
 REFUSED: Mapping[str, tuple[str, str]] = {
     "28P01": (
         "P1000",

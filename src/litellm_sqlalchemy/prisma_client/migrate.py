@@ -269,6 +269,7 @@ class Row:
 
     id: str
     name: str
+    checksum: str
     started_at: datetime
     finished_at: datetime | None
     rolled_back_at: datetime | None
@@ -365,6 +366,20 @@ def status(connection: Connection, known: tuple[Migration, ...]) -> Status:
         unknown=tuple(name for name in recorded if name not in names),
         last_common=common[-1] if common else None,
     )
+
+
+def changed(connection: Connection, known: tuple[Migration, ...]) -> tuple[str, ...]:
+    """Name those that are recorded, and whose file is another one than what was applied.
+
+    Args:
+        connection: Where the ledger is.
+        known: All migrations, in order.
+
+    Raises:
+        MigrateError: P3015.
+    """
+    applied = {row.name: row.checksum for row in _rows(connection) or () if row.rolled_back_at is None}
+    return tuple(one.name for one in known if applied.get(one.name, _checksum(one.script())) != _checksum(one.script()))
 
 
 def mark_applied(connection: Connection, url: DatabaseURL, known: tuple[Migration, ...], name: str) -> None:
@@ -469,8 +484,8 @@ def _rows(connection: Connection) -> tuple[Row, ...] | None:
         if cursor.fetchone() != (True,):
             return None
         cursor.execute(
-            "SELECT id, migration_name, started_at, finished_at, rolled_back_at, logs FROM _prisma_migrations "
-            "ORDER BY started_at"
+            "SELECT id, migration_name, checksum, started_at, finished_at, rolled_back_at, logs "
+            "FROM _prisma_migrations ORDER BY started_at"
         )
         return tuple(Row(*row) for row in cursor)
 
