@@ -36,8 +36,8 @@ NAMED = 3  # how many names a line has; the count says that there are more
 REINSTALL = "install litellm-sqlalchemy anew: pip install --force-reinstall --no-deps litellm-sqlalchemy"
 CURES: Mapping[str | None, str] = {
     "P1000": f"correct the user or the password in {{variable}}, or the role's password in PostgreSQL. {ENCODE}",
-    "P1001": "see to it that PostgreSQL runs there and listens on that address, that host and port in {variable} are "
-    "right, and that no firewall is in between",
+    "P1001": "what stands in brackets says why. See to it that PostgreSQL runs there and listens on that address, that "
+    "host, port and options such as sslmode in {variable} are right, and that no firewall is in between",
     "P1003": "create the database (prisma migrate deploy does, if the role may), or correct its name in {variable}",
     "P1010": "see pg_hba.conf and whether the role may log in; sslmode=require in {variable}, if PostgreSQL wants TLS",
     "P2037": "have fewer clients, a smaller connection_limit in each {variable}, or a larger max_connections",
@@ -197,6 +197,9 @@ def _database(
     except (exc.SQLAlchemyError, OSError) as error:
         yield _no_connection(error, url, variable, f"connection{of}")
         return
+    except ValueError:  # a driver's, which may have a piece of the URL in it
+        yield Finding("problem", variable, f"{driver} cannot use it", f"see its host. {ENCODE}")
+        return
     try:
         with contextlib.closing(migrate.connect(url)) as connection:
             yield from _look(connection, url, schema, is_replica=bool(of), pooled=pooled)
@@ -236,25 +239,19 @@ def _look(
     yield _pooler(url, f"pooler{of}", pooled=pooled)
     if is_replica:
         if schema is not None:
-            yield _tables(connection, url, schema, f"tables{of}", f"{role} may read", is_pending=False, writes=False)
+            yield _tables(connection, url, schema, is_replica=True, is_pending=False)
         return
     if is_standby:
         cure = f"name the primary in {MAIN} (with several hosts: target_session_attrs=read-write)"
         yield Finding("problem", "primary", "this is a standby, which takes no writes", cure)
+    if may_create:
+        yield Finding("ok", "schema", f"{role} may make tables: LiteLLM may migrate when it starts")
+    else:
+        yield Finding("ok", "schema", f"{role} may make no tables, as is right where another role migrates")
     migrations = _migrations(connection, role, may_create=may_create)
     yield migrations
     if schema is not None:
-        yield _tables(
-            connection,
-            url,
-            schema,
-            "tables",
-            f"{role} may read and write"
-            if may_create
-            else f"{role} may read and write, and change no table, as is right for a gateway that others migrate;",
-            is_pending=migrations.level != "ok",
-            writes=True,
-        )
+        yield _tables(connection, url, schema, is_replica=False, is_pending=migrations.level != "ok")
 
 
 def _pooler(url: DatabaseURL, what: str, *, pooled: bool) -> Finding:
@@ -317,34 +314,24 @@ def _names(names: tuple[str, ...] | list[str]) -> str:
 
 
 def _tables(
-    connection: migrate.Connection,
-    url: DatabaseURL,
-    schema: Schema,
-    what: str,
-    allowed: str,
-    *,
-    is_pending: bool,
-    writes: bool,
+    connection: migrate.Connection, url: DatabaseURL, schema: Schema, *, is_replica: bool, is_pending: bool
 ) -> Finding:
+    what, may, rights = "tables", "read and written", "SELECT, INSERT, UPDATE, DELETE"
+    if is_replica:
+        what, may, rights = "tables of the read replica", "read", "SELECT"
     wanted = sorted({model.table for model in schema.models.values()})
     with connection.cursor() as cursor:
         cursor.execute(TABLES, {"schema": url.schema, "tables": wanted})
-        found = {name: (may_read, may_write) for name, may_read, may_write in cursor}
-    refused = [
-        name for name, (may_read, may_write) in sorted(found.items()) if not (may_read and (may_write or not writes))
-    ]
+        found = {name: may_read and (may_write or is_replica) for name, may_read, may_write in cursor}
+    refused = [name for name in wanted if not found.get(name, True)]
     missing = [name for name in wanted if name not in found]
     if refused:
-        rights = "SELECT, INSERT, UPDATE, DELETE" if writes else "SELECT"
-        told = (
-            f"{len(refused)} of {len(wanted)} may not be {'read and written' if writes else 'read'}: {_names(refused)}"
-        )
         cure = f'GRANT {rights} ON ALL TABLES IN SCHEMA "{url.schema}" TO the role, as the tables\' owner'
-        return Finding("problem", what, told, cure)
+        return Finding("problem", what, f"{len(refused)} of {len(wanted)} may not be {may}: {_names(refused)}", cure)
     if missing:
         told = f"{len(missing)} of {len(wanted)} are not there: {_names(missing)}"
         if is_pending:
             return Finding("warning", what, told, "see migrations, which make them")
         cure = "see whether the URL names the right database and schema; a table that was dropped is in your backup"
         return Finding("problem", what, told, cure)
-    return Finding("ok", what, f"{allowed} all {len(found)} of LiteLLM's")
+    return Finding("ok", what, f"all {len(wanted)} of LiteLLM's may be {may}")

@@ -2,6 +2,7 @@
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 from collections.abc import Iterator
@@ -97,53 +98,58 @@ class Gateway:
 
     def is_ready(self) -> bool:
         self.programs |= {name for name, _ in processes(self._log.parent).values()}
-        assert self.process.poll() is None, self.log
+        assert self.process.poll() is None, "it has ended"
         with contextlib.suppress(httpx.TransportError):
-            return self.ask("GET", "/health/readiness").status_code == 200
+            return self.ask("GET", "/health/readiness").text == '{"status":"healthy","db":"connected"}'
         return False
 
     def stop(self) -> None:
         """End it as systemd does; it leaves nothing behind."""
         assert "Z" not in {state for _, state in processes(self._log.parent).values()}
         self.process.terminate()
-        assert self.process.wait(60) in {0, -signal.SIGTERM}, self.log
+        assert self.process.wait(60) in {0, -signal.SIGTERM}
         assert "Application shutdown complete" in self.log
         assert processes(self._log.parent) == {}
 
 
 @contextlib.contextmanager
-def litellm(plain: Path, directory: Path, url: str) -> Iterator[Gateway]:
-    """Start it, wait until it is ready, and end it."""
+def starting(plain: Path, directory: Path, url: str) -> Iterator[Gateway]:
+    """Start it; however that ends, there is none afterwards."""
     directory.mkdir()
     with serving(make_upstream()) as upstream, (directory / "log").open("w") as log:
         (directory / "config.yaml").write_text(CONFIG.format(upstream=f"http://127.0.0.1:{upstream}"))
         port = free_port()
         process = subprocess.Popen(
-            ["litellm", "--config", "config.yaml", "--port", str(port)],
+            [plain / "litellm", "--config", "config.yaml", "--port", str(port)],
             cwd=directory,
             env=environment(plain, directory, url),
-            executable=plain / "litellm",
             stdout=log,
             stderr=log,
-            start_new_session=True,
         )
         gateway = Gateway(process, port, directory / "log")
         try:
-            wait_for(gateway.is_ready, "LiteLLM is ready", 180)
             yield gateway
-            gateway.stop()
         except AssertionError as error:
             error.add_note(gateway.log)
             raise
         finally:
-            if process.poll() is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait(60)
+            for left in processes(directory):
+                os.kill(left, signal.SIGKILL)
+            process.wait(60)
+
+
+@contextlib.contextmanager
+def running(plain: Path, directory: Path, url: str) -> Iterator[Gateway]:
+    """Start it, wait until it is ready, and end it."""
+    with starting(plain, directory, url) as gateway:
+        wait_for(gateway.is_ready, "LiteLLM is ready", 180)
+        yield gateway
+        gateway.stop()
 
 
 def test_it_does_what_it_does_with_prisma(plain: Path, empty_database: Database, tmp_path: Path) -> None:
     url = url_of(empty_database)
-    with litellm(plain, tmp_path / "first", url) as gateway:
+    with running(plain, tmp_path / "first", url) as gateway:
         migrated, tables = rows(empty_database), rows(empty_database, TABLES)
         assert len(migrated) > 200
         assert all(row["finished_at"] for row in migrated)
@@ -167,15 +173,14 @@ def test_it_does_what_it_does_with_prisma(plain: Path, empty_database: Database,
         assert (login.status_code, login.headers["content-type"].partition(";")[0]) == (200, "text/html")
     assert gateway.programs <= {"litellm", "prisma", "python", "python3"}, "an engine, or Node"
 
-    with litellm(plain, tmp_path / "second", url) as gateway:
+    with running(plain, tmp_path / "second", url) as gateway:
         assert gateway.chat(key).json()["choices"]
         assert gateway.call("GET", "/user/info?user_id=anna")["user_info"]["user_id"] == "anna"
     assert (rows(empty_database), rows(empty_database, TABLES)) == (migrated, tables)
 
     done = subprocess.run(
-        ["litellm-sqlalchemy", "doctor"],
+        [plain / "litellm-sqlalchemy", "doctor"],
         env=environment(plain, tmp_path, url),
-        executable=plain / "litellm-sqlalchemy",
         capture_output=True,
         text=True,
         check=False,
@@ -183,3 +188,18 @@ def test_it_does_what_it_does_with_prisma(plain: Path, empty_database: Database,
     assert done.returncode == 0, done.stdout + done.stderr
     assert {line.split()[0] for line in done.stdout.splitlines()} == {"ok"}, done.stdout
     assert f"ok       prisma command: {plain / 'prisma'}\n" in done.stdout
+
+
+def test_it_refuses_genuine_prisma_beside_with_the_cure(plain: Path, migrated: Database, tmp_path: Path) -> None:
+    packages = next(plain.parent.glob("lib/*/site-packages"))
+    metadata = packages / "prisma-0.15.0.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text("Metadata-Version: 2.1\nName: prisma\nVersion: 0.15.0\n")
+    try:
+        with starting(plain, tmp_path / "refused", url_of(migrated)) as gateway:
+            wait_for(lambda: gateway.process.poll() is not None, "it ends", 180)
+            assert gateway.process.returncode != 0
+            assert "ImportError: prisma (prisma-client-py 0.15.0) is installed beside" in gateway.log
+            assert "pip uninstall prisma" in gateway.log
+    finally:
+        shutil.rmtree(metadata.parent)

@@ -13,6 +13,7 @@ from tests.roles.fix_production import SECRETS, variables
 
 POLICIES = [{"capture": "metadata", "models": ["it's $HOME"]}, {"capture": "none", "keys": ["0123456789abcdef" * 4]}]
 REDACTIONS = [{"pattern": r"(['\"`])\w+@\w+\1|\$\(id\)", "replacement": "#' ü; $x"}]
+ENVIRONMENT = {"PRISMA_CLIENT_DRIVER": "psycopg", "OTHER": "it's $HOME"}
 SYSTEMS = {"ubuntu": ("Ubuntu", "24.04", "noble"), "debian": ("Debian", "13.1", "trixie")}
 
 
@@ -33,6 +34,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, st
             "render_release": release,
             "litellm_gateway_ledger_policies": POLICIES,
             "litellm_gateway_ledger_redactions": REDACTIONS,
+            "litellm_gateway_environment": ENVIRONMENT,
             **common,
         }
         extra = directory.with_suffix(".json")
@@ -116,6 +118,36 @@ def test_the_command_keeps_the_password_out_of_its_arguments(rendered: dict[str,
     (execution,) = [line for line in script.replace("\\\n", "").splitlines() if line.startswith("exec ")]
     assert "--reuid=litellm" in execution
     assert "password" not in execution.lower()
+
+
+def test_the_doctor_alone_sees_what_the_gateway_sees(rendered: dict[str, dict[str, str]], tmp_path: Path) -> None:
+    """What the command gets, with root's files elsewhere, and setpriv replaced by what it would leave alone."""
+    credentials, programs = tmp_path / "credentials", tmp_path / "bin"
+    for directory in (credentials, programs):
+        directory.mkdir()
+    for name in ("ledger_database_password", "DATABASE_URL", "DATABASE_URL_READ_REPLICA"):
+        (credentials / name).write_text(f"secret of {name}")
+    (tmp_path / "ledger.env").write_text(rendered["ubuntu"]["ledger.env"])
+    for name, does in (("id", "echo 0"), ("setpriv", 'echo "$@" >&2; exec env --null')):
+        (programs / name).write_text(f"#!/bin/sh\n{does}\n")
+        (programs / name).chmod(0o755)
+    script = rendered["ubuntu"]["litellm-sqlalchemy"].replace("/etc/litellm", str(tmp_path))
+    seen = {}
+    for command in ("doctor", "ledger"):
+        done = subprocess.run(
+            ["sh", "-s", command],
+            input=script,
+            env={"PATH": f"{programs}:{os.environ['PATH']}"},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        assert "secret" not in done.stderr  # its arguments
+        seen[command] = dict(line.split("=", 1) for line in done.stdout.split("\0")[:-1])
+        assert seen[command]["LEDGER_DATABASE_PASSWORD"] == "secret of ledger_database_password"
+    names = ("DATABASE_URL", "DATABASE_URL_READ_REPLICA", *ENVIRONMENT)
+    assert [seen["doctor"].get(name) for name in names] == ["secret of DATABASE_URL", None, *ENVIRONMENT.values()]
+    assert not seen["ledger"].keys() & set(names)
 
 
 @pytest.mark.parametrize("unit", ["litellm.service", "ledger-drain.service"])

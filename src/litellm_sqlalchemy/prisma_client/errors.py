@@ -444,6 +444,7 @@ UNREACHABLE = re.compile(r"08...|57P0[1-5]")
 # psycopg has no SQLSTATE of a connection that PostgreSQL refuses, only its text.
 REFUSALS = {
     "password authentication failed": "28P01",
+    "no password supplied": "28P01",
     "not permitted to log in": "28000",
     "pg_hba.conf": "28000",
     "does not exist": "3D000",
