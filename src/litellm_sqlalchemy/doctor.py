@@ -26,7 +26,7 @@ from litellm_sqlalchemy.prisma_client.pool import is_pooled
 from litellm_sqlalchemy.prisma_client.raw_sql import Driver
 from litellm_sqlalchemy.prisma_client.schema import Schema, SchemaError
 
-RELEASES = ("1.83.0", "1.93.1", "1.106.2")  # of LiteLLM, that the tests run
+RELEASES = ("1.83.0", "1.93.1", "1.106.2", "1.110.2")  # of LiteLLM, that the tests run
 POSTGRESQL = (15, 17)  # the oldest and the newest version that the tests run
 MAIN, REPLICA = "DATABASE_URL", "DATABASE_URL_READ_REPLICA"  # LiteLLM's variables
 BASELINE = "0_init"  # LiteLLM records it, and has no migration of this name, where it found tables without a record
