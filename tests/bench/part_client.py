@@ -119,8 +119,8 @@ async def _calls(run: Run, url: str) -> dict[str, Any]:
                 "find_unique",
                 lambda: client.litellm_verificationtoken.find_unique({"token": "a key"}),
                 lambda: _one(bare, by_key, keys),
-                calls=run.pick(200, 20),
-                rounds=run.pick(100, 3),
+                calls=run.pick(1_000, 20),
+                rounds=run.pick(60, 3),
             )
         }
         rows = [_spend(number) for number in range(BULK)]
@@ -220,15 +220,16 @@ async def _paired(
                 await before()
             gc.collect()  # what the call before has left is not its own
             blocked: list[float] = []
-            beating = asyncio.create_task(_beat(blocked))
+            beating = asyncio.create_task(_beat(blocked)) if calls == 1 else None  # which takes its own time
             await asyncio.sleep(0)
             began = time.perf_counter()
             for _ in range(calls):
                 await call()
             one[kind] = (time.perf_counter() - began) / calls * 1e3
-            await asyncio.sleep(2 * BEAT_SECONDS)  # for the beat that was held up last
-            beating.cancel()
-            one[f"{kind}_blocked"] = max(blocked, default=0.0)
+            if beating is not None:
+                await asyncio.sleep(2 * BEAT_SECONDS)  # for the beat that was held up last
+                beating.cancel()
+                one[f"{kind}_blocked"] = max(blocked)
         if number >= 0:
             found.append(one)
     return found
