@@ -176,7 +176,9 @@ def test_it_does_what_it_does_with_prisma(plain: Path, empty_database: Database,
     with running(plain, tmp_path / "second", url) as gateway:
         assert gateway.chat(key).json()["choices"]
         assert gateway.call("GET", "/user/info?user_id=anna")["user_info"]["user_id"] == "anna"
-    assert (rows(empty_database), rows(empty_database, TABLES)) == (migrated, tables)
+    assert rows(empty_database) == migrated
+    now = rows(empty_database, TABLES)  # what LiteLLM makes by itself in the background may have come meanwhile
+    assert [one for one in tables if one not in now] == []
 
     done = subprocess.run(
         [plain / "litellm-sqlalchemy", "doctor"],
