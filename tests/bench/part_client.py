@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 import asyncpg
-import litellm_proxy_extras
 import uvloop
 
 from litellm_sqlalchemy.prisma_client.client import description
@@ -27,6 +26,7 @@ from tests.bench.gateways import KEY, Gateway, Workplace, scripted_upstream
 from tests.bench.part_gateway import QUESTION
 from tests.bench.run import Run, Server
 from tests.contract.oracle.install import oracle
+from tests.fix_litellm_database import MIGRATIONS
 from tests.fix_postgres import SUPERUSER_PASSWORD
 
 IMPORT = """
@@ -86,7 +86,7 @@ def _imports(run: Run) -> list[dict[str, Any]]:
 def _migrated(server: Server) -> str:
     """Make a database with LiteLLM's tables, and give its URL."""
     server.cluster.execute("CREATE DATABASE client TEMPLATE template0")
-    for migration in sorted(Path(litellm_proxy_extras.__file__).parent.glob("migrations/*/migration.sql")):
+    for migration in sorted(MIGRATIONS.glob("*/migration.sql")):
         server.cluster.execute(migration.read_text(), "client")
     return f"postgresql://postgres:{SUPERUSER_PASSWORD}@{server.cluster.host}:{server.cluster.port}/client"
 

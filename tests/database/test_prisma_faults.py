@@ -10,6 +10,7 @@ import psycopg2
 import pytest
 from litellm.proxy.db.exception_handler import PrismaDBExceptionHandler
 
+from litellm_sqlalchemy.prisma_client import engine
 from prisma import Prisma
 from prisma.engine.errors import EngineConnectionError
 from prisma.errors import (
@@ -190,6 +191,37 @@ async def test_a_connection_that_was_idle_for_too_long_is_replaced(cluster: Clus
             assert await session() == first
         await asyncio.sleep(2.5)
         assert await session() != first
+
+
+async def test_a_wrong_row_of_many_leaves_the_transaction_as_it_was(client: Prisma) -> None:
+    rows = [{"created_by": "a", "updated_by": "a"} for _ in range(500)]
+    async with client.tx() as transaction:
+        before = await transaction.query_first("SELECT pg_backend_pid() AS pid")
+        with pytest.raises(DataError):
+            await transaction.litellm_budgettable.create_many(data=[*rows, {**rows[0], "tpm_limit": "many"}])
+        assert await transaction.query_first("SELECT pg_backend_pid() AS pid") == before
+        assert await transaction.litellm_budgettable.count() == 0
+        assert await transaction.litellm_budgettable.create_many(data=rows) == 500
+    assert await client.litellm_budgettable.count() == 500
+
+
+async def test_what_is_under_way_when_the_client_disconnects_leaves_no_session(
+    client: Prisma, cluster: Cluster, litellm_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "LAST_OPERATIONS_SECONDS", 0.1)
+    await works(client)
+    there = len(sessions(cluster, litellm_database))
+    other = Prisma(datasource={"url": url(cluster, litellm_database)})
+    await other.connect()
+    sleeping = asyncio.create_task(other.query_raw("SELECT 1 AS one FROM pg_sleep(1)"))
+    await asyncio.sleep(0.3)
+    await other.disconnect()
+    assert await sleeping == [{"one": 1}]
+    for _ in range(100):
+        if len(sessions(cluster, litellm_database)) <= there:
+            break
+        await asyncio.sleep(0.1)
+    assert len(sessions(cluster, litellm_database)) <= there
 
 
 async def test_a_transaction_expires(client: Prisma) -> None:

@@ -1,7 +1,7 @@
 """Statements by asyncpg."""
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import asyncpg
 
@@ -42,7 +42,7 @@ class AsyncpgConnection(Connection):
         written = WRITTEN.match(said or "")
         return int(written[1]) if written else 0
 
-    async def insert(self, sql: str, rows: Iterable[Arguments]) -> int:
+    async def insert(self, sql: str, rows: Sequence[Arguments]) -> int:
         """See `Connection`."""
         return len(await self._driven(self._native.fetchmany(sql, rows)))
 

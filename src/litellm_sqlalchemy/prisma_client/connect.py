@@ -1,6 +1,5 @@
 """SQLAlchemy's pool of connections for a database's URL, by either driver."""
 
-import json
 import os
 import ssl
 import tempfile
@@ -49,7 +48,6 @@ def make_engine(url: DatabaseURL, driver: Driver) -> Engine:
     engine = create_engine(
         URL.create("postgresql+asyncpg" if driver == "asyncpg" else "postgresql+psycopg_async"),
         connect_args=_asyncpg_arguments(url) if driver == "asyncpg" else _psycopg_arguments(url),
-        json_serializer=_json_text,
         json_deserializer=_json,
         hide_parameters=True,  # which may be secrets, and would be in errors
         pool_size=pool_size(url),
@@ -73,12 +71,6 @@ def _set_time_zone(connection: DBAPIConnection, _record: object) -> None:
     cursor = connection.cursor()
     cursor.execute("SET TimeZone TO 'UTC'")
     cursor.close()
-
-
-def _json_text(value: Any) -> str:
-    return (
-        json.dumps(value) if value or not isinstance(value, (dict, list)) else "{}" if isinstance(value, dict) else "[]"
-    )
 
 
 async def _take_json_as_text(connection: Any) -> None:

@@ -6,7 +6,7 @@ its key takes several times as long by them.
 
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Iterable, Sequence
+from collections.abc import Awaitable, Sequence
 from typing import Any, ClassVar, TypeVar
 
 from sqlalchemy import exc
@@ -101,12 +101,12 @@ class Connection(ABC):
         """
 
     @abstractmethod
-    async def insert(self, sql: str, rows: Iterable[Arguments]) -> int:
+    async def insert(self, sql: str, rows: Sequence[Arguments]) -> int:
         """Run an INSERT for each of some rows, and say how many it has written.
 
         Args:
             sql: As the driver takes it, with RETURNING.
-            rows: The arguments of each, as the driver takes them; they are taken as they are sent.
+            rows: The arguments of each, as the driver takes them.
         """
 
     # --- transaction ----------------------------------------------------------------------------------------------

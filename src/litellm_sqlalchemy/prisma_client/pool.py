@@ -35,6 +35,7 @@ class Pool:
         self._statements = Statements(self._engine.dialect)
         self._at_hand: list[Connection] = []
         self._waiting = 0
+        self._is_closed = False
         self._kind = _connection_class(driver)
         event.listen(self._engine, "checkout", self._check)
 
@@ -86,19 +87,20 @@ class Pool:
             await connection.settle()
         connection.pooled.info["idle_since"] = time.monotonic()
         # psycopg does not know of itself whether PostgreSQL has closed a connection: there, the pool asks each time.
-        if self._driver == "asyncpg" and not self._waiting and connection.is_usable:
+        if self._driver == "asyncpg" and not (self._waiting or self._is_closed) and connection.is_usable:
             self._at_hand.append(connection)
         else:
             await self._put(connection)
 
     async def _put(self, connection: Connection) -> None:
         """Put a connection into SQLAlchemy's pool, or close it."""
-        if not connection.is_usable:
+        if self._is_closed or not connection.is_usable:
             await greenlet_spawn(connection.pooled.invalidate)
         connection.pooled.close()
 
     async def aclose(self) -> None:
-        """Close all connections."""
+        """Close all connections; one that is out is closed when it is given back."""
+        self._is_closed = True
         while self._at_hand:
             await self._put(self._at_hand.pop())
         await greenlet_spawn(self._engine.dispose)

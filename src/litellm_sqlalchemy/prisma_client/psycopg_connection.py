@@ -1,6 +1,6 @@
 """Statements by psycopg 3."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import psycopg
@@ -42,7 +42,7 @@ class PsycopgConnection(Connection):
         """See `Connection`."""
         return max(int((await self._cursor(sql, arguments)).rowcount), 0)
 
-    async def insert(self, sql: str, rows: Iterable[Arguments]) -> int:
+    async def insert(self, sql: str, rows: Sequence[Arguments]) -> int:
         """See `Connection`."""
         cursor = self._native.cursor()
         await self._driven(cursor.executemany(sql, rows))

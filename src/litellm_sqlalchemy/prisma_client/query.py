@@ -7,6 +7,7 @@ shows through, it does as with Prisma: a negated filter does not find NULL.
 import datetime as dt
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
+from functools import cached_property
 from typing import Any
 
 from sqlalchemy import (
@@ -87,6 +88,11 @@ class Compiler:
         self.description = description
         self._joins = joins
         self._enums = description.schema.enums
+
+    @cached_property
+    def of_many_writes(self) -> "Compiler":
+        """The one that does not join."""
+        return Compiler(self.description, joins=False)
 
     # --- values ---------------------------------------------------------------------------------------------------
 

@@ -113,8 +113,6 @@ def _json(field: Field, value: Value) -> Value:
     """Take a Json, or a text of JSON."""
     if isinstance(value, Json):
         data = json.loads(written(value)) if _has_more_than_json(value.data) else value.data
-    elif type(value) is str and (empty := _EMPTY.get(value)) is not None:
-        return empty()
     elif not isinstance(value, dict | list) and isinstance(text := written(value), str):
         try:
             data = json_of(text)
@@ -123,9 +121,6 @@ def _json(field: Field, value: Value) -> Value:
     else:
         raise _mismatch(field, value)
     return JSON.NULL if data is None else data
-
-
-_EMPTY: Mapping[str, Callable[[], Value]] = {"{}": dict, "[]": list}  # as many columns are
 
 
 class JSONText(str):

@@ -1,6 +1,6 @@
 """Prisma's writes, on a connection."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import asyncio
 from typing import Any, cast
 
 from sqlalchemy import ColumnElement, Executable, delete, insert, literal_column, update
@@ -30,7 +30,6 @@ class Writes:
         self._compiler = compiler
         self._connection = connection
         self._reads = reads
-        self._many = Compiler(compiler.description, joins=False)
         self._data = DataCompiler(self._compiler)
         self._nested = NestedWrites(self._compiler, connection, reads, self, self._data)
 
@@ -66,25 +65,23 @@ class Writes:
         data = arguments["data"]
         if data is None:
             raise missing(f"data of create_many of {entity.model.name}", "P2012")
-        groups: dict[tuple[str, ...], list[Arguments]] = {}
-        for one in data if isinstance(data, list | tuple | set) else [data]:
-            groups.setdefault(tuple(one) if isinstance(one, Mapping) else (), []).append(one)
+        groups: dict[tuple[str, ...], list[Values]] = {}
+        # All of them before the first is sent: what is wrong in one leaves an open transaction as it was.
+        for number, one in enumerate(data if isinstance(data, list | tuple | set) else [data]):
+            given = normal(one)
+            if self._data.nested(entity, given):
+                raise misfit(f"create_many of {entity.model.name} takes no relations")
+            row = self._data.new(entity, given, {})
+            groups.setdefault(tuple(row), []).append(row)
+            if number % ROWS_AT_ONCE == ROWS_AT_ONCE - 1:
+                await asyncio.sleep(0)
         created = 0
-        for rows in groups.values():
-            columns = tuple(self._many_of(entity, rows[0]))
+        for columns, rows in groups.items():
             insertion = self._insertion(entity, columns, skip_duplicates=bool(arguments.get("skipDuplicates")))
-            for some in _batched(rows):
-                # One after another, as the driver takes them: PostgreSQL is at work on the first ones then.
-                values = (insertion.arguments(self._many_of(entity, row)) for row in some)
-                created += await self._connection.insert(insertion.sql, values)
+            for start in range(0, len(rows), ROWS_AT_ONCE):
+                some = [insertion.arguments(row) for row in rows[start : start + ROWS_AT_ONCE]]
+                created += await self._connection.insert(insertion.sql, some)
         return created
-
-    def _many_of(self, entity: Entity, data: Arguments) -> Values:
-        """Make the values of one of many new rows; which columns there are follows from which fields there are."""
-        given = normal(data)
-        if self._data.nested(entity, given):
-            raise misfit(f"create_many of {entity.model.name} takes no relations")
-        return self._data.new(entity, given, {})
 
     def _insertion(self, entity: Entity, columns: tuple[str, ...], *, skip_duplicates: bool) -> Written:
         def make() -> Executable:
@@ -142,7 +139,7 @@ class Writes:
 
     async def update_many(self, entity: Entity, arguments: Arguments) -> int:
         """Change rows, and count them."""
-        condition = self._many.where(entity, entity.table, arguments.get("where"))
+        condition = self._compiler.of_many_writes.where(entity, entity.table, arguments.get("where"))
         if nested := self._data.nested(entity, arguments["data"]):
             raise unknown(entity, nested[0][0].name, "data")
         values = self._data.changes(entity, arguments["data"])
@@ -210,10 +207,5 @@ class Writes:
 
     async def delete_many(self, entity: Entity, arguments: Arguments) -> int:
         """Delete rows, and count them."""
-        condition = self._many.where(entity, entity.table, arguments.get("where"))
+        condition = self._compiler.of_many_writes.where(entity, entity.table, arguments.get("where"))
         return await self._connection.count(delete(entity.table).where(condition))
-
-
-def _batched(rows: Sequence[Arguments]) -> Iterator[Sequence[Arguments]]:
-    for start in range(0, len(rows), ROWS_AT_ONCE):
-        yield rows[start : start + ROWS_AT_ONCE]
