@@ -12,6 +12,8 @@ ROOT = Path(__file__).parents[2]
 NAME = "drill"
 SSH = ["ssh", "-F", str(ROOT / ".lab" / NAME / "ssh_config"), "-o", "ConnectTimeout=5"]
 DATABASE = "192.168.10.19"
+AS_ROOT = [] if os.getuid() == 0 else ["sudo", "-n"]
+NETWORK = str(ROOT / "roles/lab_host/files/network")
 
 
 def run(*command: str, check: bool = True) -> str:
@@ -163,18 +165,23 @@ def test_stop_and_wipe() -> None:
 
 def test_network_that_is_gone_comes_back() -> None:
     """As after a reboot of the machine: the files are there, nothing else is."""
-    network = str(ROOT / "roles/lab_host/files/network")
-    as_root = [] if os.getuid() == 0 else ["sudo", "-n"]
-    run(*as_root, network, "down", NAME)
+    run(*AS_ROOT, NETWORK, "down", NAME)
     lab("present")
     assert run("ansible", "-i", "inventory/lab", "all", "-m", "ping").count("SUCCESS") == 3
+
+
+def test_network_that_a_checkout_left_which_is_gone() -> None:
+    run(*AS_ROOT, NETWORK, "down", NAME)
+    run(*AS_ROOT, NETWORK, "up", NAME, f"/nonexistent/.lab/{NAME}", "/nonexistent", "0", "192.168.10.18:4000")
+    lab("present")
+    assert run("ansible", "-i", "inventory/lab", "all", "-m", "ping").count("SUCCESS") == 3
+    assert lab("present").count("changed=0") == 3
 
 
 def test_half_made_host_is_made_whole() -> None:
     lab("power_cut", "--limit", "model-1")
     upper = ROOT / ".lab" / NAME / "model-1" / "upper"
-    as_root = [] if os.getuid() == 0 else ["sudo", "-n"]
-    run(*as_root, "mv", str(upper), f"{upper}.part")
+    run(*AS_ROOT, "mv", str(upper), f"{upper}.part")
     lab("present")
     assert on("model-1", "hostname") == "model-1"
 

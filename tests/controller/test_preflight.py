@@ -91,14 +91,35 @@ def test_port_taken(taken_port: str) -> None:
     assert "LAB_GATEWAY_PORT=" in problem
 
 
-def test_namespace_of_somebody_else() -> None:
-    subprocess.run([*AS_ROOT, "ip", "netns", "add", "litellm-lab-others"], check=True)
-    try:
-        [problem] = preflight(LAB_NAME="others")
-    finally:
-        subprocess.run([*AS_ROOT, "ip", "netns", "delete", "litellm-lab-others"], check=True)
-    assert "network namespace litellm-lab-others exists" in problem
+@pytest.fixture
+def owned_lab(tmp_path: Path) -> Iterator[Path]:
+    """What a lab named `others` leaves in /run; return the directory that it names as its own."""
+    directory = tmp_path / "elsewhere/.lab/others"
+    subprocess.run(
+        [
+            *AS_ROOT,
+            "sh",
+            "-ec",
+            'mkdir /run/litellm-lab-others; echo "$1" > /run/litellm-lab-others/directory',
+            "sh",
+            directory,
+        ],
+        check=True,
+    )
+    yield directory
+    subprocess.run([*AS_ROOT, "rm", "-r", "/run/litellm-lab-others"], check=True)
+
+
+def test_lab_of_another_checkout(owned_lab: Path) -> None:
+    owned_lab.mkdir(parents=True)
+    [problem] = preflight(LAB_NAME="others")
+    assert f"a lab named others runs already, from {owned_lab.parents[1]}" in problem
     assert "LAB_NAME=other make up" in problem
+
+
+def test_lab_whose_checkout_is_gone(owned_lab: Path) -> None:
+    assert not owned_lab.exists()
+    assert preflight(LAB_NAME="others") == []
 
 
 @pytest.mark.parametrize("name", ["Demo", "1st", "-", "a/b", "../x", "a" * 21, "a b"])
