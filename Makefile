@@ -1,6 +1,6 @@
 # The commands of this repository. Each calls something that can be called by hand.
 .DEFAULT_GOAL := help
-.PHONY: help up down verify test test-default test-packages test-python test-readme contract-full hand-over try-litellm bench drill-ledger screenshots lint docs ssh key lock
+.PHONY: help up down verify test test-default test-packages test-secure test-python test-readme contract-full hand-over try-litellm bench drill-ledger screenshots lint docs ssh key lock
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 INVENTORY ?= inventory/lab
@@ -21,7 +21,7 @@ verify:  ## observe the running system and write evidence/
 test:  ## everything that CI runs
 	@scripts/test
 
-test-default test-packages: test-%:
+test-default test-packages test-secure: test-%:
 	@LAB_NAME=$* molecule test --scenario-name=$*
 
 test-python:
