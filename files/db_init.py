@@ -36,6 +36,7 @@ from sqlalchemy.exc import DBAPIError
 from litellm_sqlalchemy.database import engine, explain_no_connection, one_line
 from litellm_sqlalchemy.ledger.models import Base
 from litellm_sqlalchemy.migrations import OPTIONS
+from litellm_sqlalchemy.tls import add_tls_arguments, tls_of
 
 DIFFERENT, NO_CONNECTION, REFUSED = 3, 4, 5
 LONGEST_RETENTION_DAYS = 36_500
@@ -88,7 +89,7 @@ def main(arguments: list[str] | None = None) -> int:
         database=options.database,
         user=options.user,
         password=password,
-        sslmode=options.sslmode,
+        tls=tls_of(options),
         application_name="db_init",
     )
     try:
@@ -122,12 +123,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=5432, help="PostgreSQL's port (default: %(default)s)")
     parser.add_argument("--database", default="litellm_db", help="database (default: %(default)s)")
     parser.add_argument("--user", default="litellm_owner", help="role that owns the tables (default: %(default)s)")
-    parser.add_argument(
-        "--sslmode",
-        default="require",
-        choices=["disable", "allow", "prefer", "require", "verify-ca", "verify-full"],
-        help="libpq's sslmode (default: %(default)s)",
-    )
+    add_tls_arguments(parser)
     parser.add_argument(
         "--retention-days",
         type=_days,

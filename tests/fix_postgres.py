@@ -21,6 +21,7 @@ from sqlalchemy import Engine
 
 from files import db_init
 from litellm_sqlalchemy import database
+from litellm_sqlalchemy.tls import TLS
 from tests.ports import free_port
 
 SUPERUSER_PASSWORD = "superuser-of-the-tests"
@@ -82,7 +83,7 @@ class Database:
             database=self.name,
             user=user,
             password=password,
-            sslmode="disable",
+            tls=TLS(sslmode="disable"),
             application_name="tests",
         )
 

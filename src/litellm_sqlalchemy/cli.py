@@ -435,7 +435,7 @@ def _engine(settings: DrainSettings, application_name: str) -> Engine:
         database=settings.database_name,
         user=settings.database_user,
         password=settings.database_password.get_secret_value(),
-        sslmode=settings.database_sslmode,
+        tls=settings.tls,
         application_name=application_name,
     )
 

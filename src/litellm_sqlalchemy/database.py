@@ -3,18 +3,19 @@
 import contextlib
 import select
 import socket
+from dataclasses import asdict
 
 import psycopg2
 import psycopg2.extensions
 from sqlalchemy import URL, Engine, create_engine
 from sqlalchemy.exc import DBAPIError
 
+from litellm_sqlalchemy.tls import TLS
+
 CONNECT_TIMEOUT_SECONDS = 5
 
 
-def engine(
-    *, host: str, port: int, database: str, user: str, password: str, sslmode: str, application_name: str
-) -> Engine:
+def engine(*, host: str, port: int, database: str, user: str, password: str, tls: TLS, application_name: str) -> Engine:
     """Make an engine that holds at most one connection and finds out within seconds that its server is gone.
 
     Args:
@@ -23,7 +24,7 @@ def engine(
         database: Database to connect to.
         user: Role to connect as.
         password: The role's password.
-        sslmode: libpq's sslmode.
+        tls: How the two sides prove who they are.
         application_name: What pg_stat_activity shows.
     """
     url = URL.create("postgresql+psycopg2", user, password, host, port, database)
@@ -35,7 +36,8 @@ def engine(
         max_overflow=0,
         hide_parameters=True,  # an error must not carry bodies into the log
         connect_args={
-            "sslmode": sslmode,
+            **asdict(tls),
+            "channel_binding": tls.channel_binding,
             "application_name": application_name,
             "connect_timeout": CONNECT_TIMEOUT_SECONDS,
             "keepalives_idle": 10,  # seconds
@@ -115,5 +117,5 @@ def explain_no_connection(error: Exception, url: URL) -> str:
         )
     return (
         f"{target} refuses role {url.username} on database {url.database}: {one_line(error)}. Check the role, its "
-        "password, the database, pg_hba.conf and sslmode"
+        "password and its certificate, the database, pg_hba.conf and sslmode"
     )

@@ -31,8 +31,9 @@ from typing import Any
 import psycopg2.errors
 
 from litellm_sqlalchemy.prisma_client import litellm_schema, migrate
-from litellm_sqlalchemy.prisma_client.database_url import DatabaseURL, SSLMode
+from litellm_sqlalchemy.prisma_client.database_url import DatabaseURL
 from litellm_sqlalchemy.prisma_client.errors import PrismaError
+from litellm_sqlalchemy.tls import add_tls_arguments, tls_of
 
 DIFFERENT, NO_CONNECTION, REFUSED = 3, 4, 5
 NO_CONNECTION_CODES = frozenset({"P1000", "P1001", "P1003", "P1010", "P1011"})
@@ -63,12 +64,17 @@ def main(arguments: list[str] | None = None) -> int:
     if not password:
         print(f"standard input is empty: its first line must be {options.user}'s password", file=sys.stderr)  # noqa: T201
         return 2
+    tls = tls_of(options)
     url = DatabaseURL(
         hosts=((options.host, options.port),),
         user=options.user,
         password=password,
         database=options.database,
-        sslmode=options.sslmode,
+        sslmode=tls.sslmode,
+        sslrootcert=tls.sslrootcert or None,
+        sslcert=tls.sslcert or None,
+        sslkey=tls.sslkey or None,
+        channel_binding=tls.channel_binding,
         application_name="litellm_tables",
     )
     try:
@@ -90,12 +96,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--port", type=int, default=5432, help="PostgreSQL's port (default: %(default)s)")
     parser.add_argument("--database", default="litellm_db", help="database (default: %(default)s)")
     parser.add_argument("--user", default="litellm_owner", help="role that owns the tables (default: %(default)s)")
-    parser.add_argument(
-        "--sslmode",
-        default="require",
-        choices=SSLMode.__args__,  # type: ignore[attr-defined] # of a Literal
-        help="as of libpq, but without allow (default: %(default)s)",
-    )
+    add_tls_arguments(parser)
     parser.add_argument("--check", action="store_true", help="only say what is pending")
     return parser
 
@@ -172,6 +173,7 @@ def _views_missing(connection: migrate.Connection) -> list[str]:
 
 async def _make_views(url: DatabaseURL) -> None:
     os.environ["LITELLM_LOCAL_MODEL_COST_MAP"] = "True"  # LiteLLM would ask the internet for prices when it is imported
+    os.environ["PRISMA_CLIENT_DRIVER"] = "psycopg"  # which can bind the password's proof to the TLS connection
     # It takes seconds, and is seldom needed.
     from litellm.proxy.db.create_views import create_missing_views  # noqa: PLC0415
 

@@ -10,6 +10,7 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_v
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from litellm_sqlalchemy.ledger.policy import Policy, Redaction
+from litellm_sqlalchemy.tls import TLS, SSLMode
 
 
 def _words(text: str) -> tuple[str, ...]:
@@ -177,9 +178,12 @@ class DrainSettings(CaptureSettings):
     database_password: SecretStr = Field(
         description="its password: the credential ledger_database_password of the unit", min_length=1
     )
-    database_sslmode: Literal["disable", "allow", "prefer", "require", "verify-ca", "verify-full"] = Field(
-        default="require", description="libpq's sslmode"
+    database_sslmode: SSLMode = Field(default=TLS.sslmode, description="libpq's sslmode")
+    database_sslrootcert: str = Field(
+        default=TLS.sslrootcert, description="file of the CA certificates to verify the server's by"
     )
+    database_sslcert: str = Field(default=TLS.sslcert, description="file of the role's certificate")
+    database_sslkey: str = Field(default=TLS.sslkey, description="file of that certificate's key")
     batch_records: int = Field(default=2_000, ge=1, le=100_000, description="most records in one transaction")
     batch_bytes: int = Field(default=16 << 20, ge=1, description="bytes of bodies after which a batch is closed")
     policies: Annotated[tuple[Policy, ...], NoDecode, BeforeValidator(_json)] = Field(
@@ -196,6 +200,16 @@ class DrainSettings(CaptureSettings):
     @classmethod
     def _without_newline(cls, password: object) -> object:
         return password.rstrip("\r\n") if isinstance(password, str) else password
+
+    @property
+    def tls(self) -> TLS:
+        """How the drain and PostgreSQL prove to each other who they are."""
+        return TLS(
+            sslmode=self.database_sslmode,
+            sslrootcert=self.database_sslrootcert,
+            sslcert=self.database_sslcert,
+            sslkey=self.database_sslkey,
+        )
 
 
 Settings = TypeVar("Settings", bound=CaptureSettings)

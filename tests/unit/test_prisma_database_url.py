@@ -32,7 +32,9 @@ def test_what_is_not_said_is_as_in_prisma() -> None:
         pgbouncer=None,
         sslmode="prefer",
         sslaccept="accept_invalid_certs",
+        sslrootcert=None,
         sslcert=None,
+        sslkey=None,
         sslidentity=None,
         sslpassword=None,
         channel_binding="prefer",
@@ -87,8 +89,13 @@ def test_a_unix_socket_is_named_by_an_option() -> None:
         ("sslaccept=strict", "sslaccept", "strict"),
         ("sslaccept=accept_invalid_certs", "sslaccept", "accept_invalid_certs"),
         ("sslaccept=anything", "sslaccept", "strict"),
-        ("sslcert=/etc/ca.pem", "sslcert", "/etc/ca.pem"),
-        ("sslcert=/etc/client.pem&sslrootcert=/etc/ca.pem", "sslcert", "/etc/ca.pem"),
+        ("sslcert=/etc/ca.pem", "sslrootcert", "/etc/ca.pem"),
+        ("sslcert=/etc/ca.pem", "sslcert", None),
+        ("sslcert=/etc/client.pem&sslrootcert=/etc/ca.pem", "sslrootcert", "/etc/ca.pem"),
+        ("sslrootcert=/etc/ca.pem&sslcert=/etc/me.crt&sslkey=/etc/me.key", "sslrootcert", "/etc/ca.pem"),
+        ("sslrootcert=/etc/ca.pem&sslcert=/etc/me.crt&sslkey=/etc/me.key", "sslcert", "/etc/me.crt"),
+        ("sslcert=/etc/me.crt&sslkey=/etc/me.key", "sslkey", "/etc/me.key"),
+        ("sslcert=/etc/me.crt&sslkey=/etc/me.key", "sslrootcert", None),
         ("sslidentity=/etc/me.p12", "sslidentity", "/etc/me.p12"),
         ("sslpassword=p%40ss+word", "sslpassword", "p@ss word"),
         ("sslpassword=p@ss", "sslpassword", "p@ss"),
@@ -98,7 +105,7 @@ def test_a_unix_socket_is_named_by_an_option() -> None:
         ("target_session_attrs=read-write", "target_session_attrs", "read-write"),
         ("options=-c%20statement_timeout%3D5000", "options", "-c statement_timeout=5000"),
         ("connection_limit=7&connection_limit=8", "connection_limit", 8),
-        ("sslkey=x&hostaddr=1.2.3.4&foo&=&", "connection_limit", None),
+        ("sslcrl=x&hostaddr=1.2.3.4&foo&=&", "connection_limit", None),
     ],
 )
 def test_options(option: str, field: str, value: object) -> None:
@@ -181,6 +188,8 @@ def test_users_and_passwords(userinfo: str, user: str, password: str | None) -> 
         (f"postgresql://u:{PASSWORD}@h/d?connect_timeout=", "P1013", "connect_timeout=10"),
         (f"postgresql://u:{PASSWORD}@h/d?pgbouncer={PASSWORD}", "P1013", "true, false"),
         (f"postgresql://u:{PASSWORD}@h/d?sslmode={PASSWORD}", "P1013", "verify-full"),
+        (f"postgresql://u:{PASSWORD}@h/d?sslkey={PASSWORD}", "P1013", "sslcert beside it"),
+        (f"postgresql://u:{PASSWORD}@h/d?sslkey=k&sslcert=c&sslidentity={PASSWORD}", "P1013", "no sslidentity"),
         (f"postgresql://u:{PASSWORD}@h/d?target_session_attrs={PASSWORD}", "P1013", "read-write"),
     ],
 )
@@ -214,7 +223,7 @@ urls = st.builds(
     socket_timeout=timeouts,
     sslmode=st.sampled_from(["disable", "prefer", "require", "verify-ca", "verify-full"]),
     sslaccept=st.sampled_from(["strict", "accept_invalid_certs"]),
-    sslcert=st.none() | texts,
+    sslrootcert=st.none() | texts,
     sslpassword=st.none() | texts,
     application_name=st.none() | texts,
     target_session_attrs=st.sampled_from(["any", "read-write", "standby"]),
@@ -229,7 +238,7 @@ def written(url: DatabaseURL) -> str:
     values = {
         name: getattr(url, name)
         for name in (
-            *("schema", "connection_limit", "sslmode", "sslaccept", "sslcert", "sslpassword", "application_name"),
+            *("schema", "connection_limit", "sslmode", "sslaccept", "sslrootcert", "sslpassword", "application_name"),
             *("target_session_attrs", "options"),
         )
         if getattr(url, name) is not None

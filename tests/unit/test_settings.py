@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from litellm_sqlalchemy import settings
+from litellm_sqlalchemy.tls import TLS
 
 DATABASE = {"LEDGER_DATABASE_HOST": "192.0.2.1", "LEDGER_DATABASE_PASSWORD": "hidden-from-everybody"}
 
@@ -33,7 +34,8 @@ def test_the_defaults_are_those_of_production(monkeypatch: pytest.MonkeyPatch) -
     found = settings.load(settings.DrainSettings)
     assert str(found.spool_path) == "/var/lib/litellm/spool/spool.sqlite3"
     assert (found.database_port, found.database_name, found.database_user) == (5432, "litellm_db", "litellm")
-    assert found.database_sslmode == "require"
+    assert found.tls == TLS(sslmode="verify-full")
+    assert found.tls.channel_binding == "require"
     assert (found.on_spool_failure, found.spool_max_bytes, found.spool_alarm_ratio) == ("refuse", 10 * 2**30, 0.5)
     assert found.metrics_directory is None
     assert "hidden-from-everybody" not in repr(found)
@@ -96,7 +98,7 @@ def test_zero_and_empty_switch_off(monkeypatch: pytest.MonkeyPatch) -> None:
         (
             {**DATABASE, "LEDGER_DATABASE_SSLMODE": "yes"},
             "environment variable LEDGER_DATABASE_SSLMODE (libpq's sslmode): "
-            "Input should be 'disable', 'allow', 'prefer', 'require', 'verify-ca' or 'verify-full'",
+            "Input should be 'disable', 'prefer', 'require', 'verify-ca' or 'verify-full'",
         ),
         (
             {**DATABASE, "LEDGER_ON_SPOOL_FAILURE": "ignore"},

@@ -21,4 +21,4 @@ SELECT name, 'waits for a restart', 'restart'
 UNION ALL
 SELECT file, 'is newer than what PostgreSQL has read', 'reload'
   FROM string_to_table(%(files)s, ' ') AS file
- WHERE (pg_catalog.pg_stat_file(file)).modification > pg_catalog.pg_conf_load_time()
+ WHERE (pg_catalog.pg_stat_file(file, true)).modification > pg_catalog.pg_conf_load_time()

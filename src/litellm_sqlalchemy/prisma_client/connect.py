@@ -1,5 +1,6 @@
 """SQLAlchemy's pool of connections for a database's URL, by either driver."""
 
+import contextlib
 import os
 import ssl
 import tempfile
@@ -61,6 +62,7 @@ def make_engine(url: DatabaseURL, driver: Driver) -> Engine:
     )
     if driver == "asyncpg":  # SQLAlchemy's codec for JSON, in the place that it has for others
         engine.dialect.setup_asyncpg_jsonb_codec = _take_json_as_text  # type: ignore[attr-defined]
+        event.listen(engine, "do_connect", _CurrentCertificates(url))
     else:
         event.listen(engine, "connect", _set_time_zone)
     return engine
@@ -91,6 +93,12 @@ def _settings(url: DatabaseURL) -> dict[str, str]:
 
 
 def _asyncpg_arguments(url: DatabaseURL) -> dict[str, Any]:
+    if url.channel_binding == "require":
+        raise DatabaseURLError(
+            "The driver asyncpg cannot bind the password's proof to the TLS connection: leave channel_binding=require "
+            "out of the database's URL (sslmode=verify-full keeps others from coming between all the same), or set "
+            "PRISMA_CLIENT_DRIVER=psycopg"
+        )
     hosts, ports = zip(*url.hosts, strict=True)
     arguments: dict[str, Any] = {
         "host": list(hosts),
@@ -99,7 +107,6 @@ def _asyncpg_arguments(url: DatabaseURL) -> dict[str, Any]:
         "password": url.password,
         "database": url.database,
         "timeout": url.connect_timeout or FOR_EVER_SECONDS,
-        "ssl": _ssl(url),
         "server_settings": {"TimeZone": "UTC"} | _settings(url) | ({"options": url.options} if url.options else {}),
         "statement_cache_size": 0 if url.pgbouncer else url.statement_cache_size,
         "prepared_statement_cache_size": 0 if url.pgbouncer else url.statement_cache_size,
@@ -127,7 +134,11 @@ def _psycopg_arguments(url: DatabaseURL) -> dict[str, Any]:
         "application_name": url.application_name or APPLICATION_NAME,
         "options": " ".join([*options, *filter(None, [url.options])]) or None,
         "sslmode": sslmode,
-        "sslrootcert": url.sslcert,
+        "sslrootcert": url.sslrootcert,
+        "sslcert": url.sslcert,
+        "sslkey": url.sslkey,
+        "sslpassword": url.sslpassword,
+        "channel_binding": url.channel_binding,
         "target_session_attrs": url.target_session_attrs,
         "autocommit": True,
         "prepare_threshold": None if url.pgbouncer or not url.statement_cache_size else 5,
@@ -141,21 +152,55 @@ def _escaped(value: str) -> str:
     return value.replace("\\", "\\\\").replace(" ", "\\ ")
 
 
+class _CurrentCertificates:
+    """Gives each new connection the certificates that are in the files now: they are renewed while the process runs.
+
+    Args:
+        url: What names the files.
+
+    Raises:
+        DatabaseURLError: One cannot be read.
+    """
+
+    def __init__(self, url: DatabaseURL) -> None:
+        self._url = url
+        self._stamps = self._look()
+        self._ssl = _ssl(url)
+
+    def __call__(self, _dialect: object, _record: object, _arguments: object, parameters: dict[str, Any]) -> None:
+        if (stamps := self._look()) != self._stamps:
+            # A file that is being replaced may not fit the others yet: with the next connection it does.
+            with contextlib.suppress(DatabaseURLError):
+                self._ssl, self._stamps = _ssl(self._url), stamps
+        parameters["ssl"] = self._ssl
+
+    def _look(self) -> list[tuple[str, int, int]]:
+        stamps = []
+        for file in filter(None, (self._url.sslrootcert, self._url.sslcert, self._url.sslkey, self._url.sslidentity)):
+            with contextlib.suppress(OSError):
+                found = os.stat(file)  # noqa: PTH116 - a Path for each, with each connection
+                stamps.append((file, found.st_mtime_ns, found.st_ino))
+        return stamps
+
+
 def _ssl(url: DatabaseURL) -> ssl.SSLContext | str | bool:
     """Make what asyncpg takes for `ssl`."""
     if url.sslmode == "disable":
         return False
     verifies = url.sslaccept == "strict" or url.sslmode in {"verify-ca", "verify-full"}
-    if url.sslmode == "prefer" and not verifies and not url.sslidentity:
+    if url.sslmode == "prefer" and not verifies and not url.sslidentity and not url.sslkey:
         return "prefer"
     try:
-        context = ssl.create_default_context(cafile=url.sslcert)
+        context = ssl.create_default_context(cafile=url.sslrootcert)
+        if url.sslcert:
+            context.load_cert_chain(url.sslcert, url.sslkey, url.sslpassword or "")
         if url.sslidentity:
             _load_identity(context, url.sslidentity, url.sslpassword)
     except (OSError, ssl.SSLError, ValueError) as error:
         raise DatabaseURLError(
-            f"A certificate that the database's URL names cannot be read ({type(error).__name__}): sslcert must be a "
-            "file of PEM, sslidentity one of PKCS 12 that sslpassword opens"
+            f"A certificate that the database's URL names cannot be read ({type(error).__name__}): sslrootcert, "
+            "sslcert and sslkey must be files of PEM that this user may read, sslidentity one of PKCS 12; sslpassword "
+            "must open what is encrypted"
         ) from None
     context.check_hostname = verifies and url.sslmode != "verify-ca"
     context.verify_mode = ssl.CERT_REQUIRED if verifies else ssl.CERT_NONE

@@ -1,8 +1,9 @@
 """Prisma's PostgreSQL connection URL, read into an immutable description.
 
 The options are Prisma's (https://www.prisma.io/docs/orm/overview/databases/postgresql), with its defaults; others are
-ignored, as Prisma does. Beyond Prisma there are libpq's lists of hosts, `target_session_attrs`, and `sslmode`s that
-verify: Prisma takes those for `prefer`, which is less than what was asked for. Pure: text in, description out.
+ignored, as Prisma does. Beyond Prisma there are libpq's lists of hosts, `target_session_attrs`, a client's certificate
+in files of PEM (`sslcert` and `sslkey`), and `sslmode`s that verify: Prisma takes those for `prefer`, which is less
+than what was asked for. Pure: text in, description out.
 """
 
 import re
@@ -70,9 +71,11 @@ class DatabaseURL:
             say; false is for a pooler of sessions, or one that keeps prepared statements (pgbouncer since 1.21).
         sslmode: Whether the connection is encrypted, and with verify-ca and verify-full the certificate verified.
         sslaccept: Whether the server's certificate is verified where the connection is encrypted.
-        sslcert: File of the certificate to verify the server's by (libpq: sslrootcert).
+        sslrootcert: File of the certificates to verify the server's by (Prisma's sslcert, if there is no sslkey).
+        sslcert: File of the client's certificate (PEM); None without sslkey.
+        sslkey: File of its key (PEM).
         sslidentity: File of the client's certificate and key (PKCS 12).
-        sslpassword: Its password.
+        sslpassword: The password of that file, or of sslkey.
         channel_binding: Whether the password's proof is bound to the TLS connection.
         application_name: What pg_stat_activity shows.
         target_session_attrs: Which of the hosts will do.
@@ -94,7 +97,9 @@ class DatabaseURL:
     pgbouncer: bool | None = None
     sslmode: SSLMode = "prefer"
     sslaccept: SSLAccept = "accept_invalid_certs"
+    sslrootcert: str | None = None
     sslcert: str | None = None
+    sslkey: str | None = None
     sslidentity: str | None = None
     sslpassword: str | None = field(default=None, repr=False)
     channel_binding: ChannelBinding = "prefer"
@@ -182,7 +187,7 @@ def parse_url(text: str) -> DatabaseURL:
         sslmode=_sslmode(options),
         # Of values that it does not know, Prisma makes these.
         sslaccept="accept_invalid_certs" if options.text("sslaccept") in ACCEPTING else "strict",
-        sslcert=options.text("sslrootcert") or options.text("sslcert"),
+        **_certificates(options),
         sslidentity=options.text("sslidentity"),
         sslpassword=options.text("sslpassword"),
         channel_binding=cast("ChannelBinding", binding) if binding in get_args(ChannelBinding) else "prefer",
@@ -198,7 +203,7 @@ KNOWN = frozenset(
     {
         *("host", "schema", "connection_limit", "pool_timeout", "connect_timeout", "socket_timeout", "pgbouncer"),
         *("max_connection_lifetime", "max_idle_connection_lifetime", "statement_cache_size", "options"),
-        *("sslmode", "sslaccept", "sslcert", "sslrootcert", "sslidentity", "sslpassword", "channel_binding"),
+        *("sslmode", "sslaccept", "sslcert", "sslrootcert", "sslkey", "sslidentity", "sslpassword", "channel_binding"),
         *("application_name", "target_session_attrs"),
     }
 )
@@ -244,6 +249,19 @@ def _sslmode(options: _Options) -> SSLMode:
     if options.text("sslmode") in {None, "allow"}:
         return "prefer"
     return cast("SSLMode", options.choice("sslmode", get_args(SSLMode)))
+
+
+def _certificates(options: _Options) -> dict[str, str | None]:
+    """Tell the two meanings of sslcert apart: with libpq's sslkey it is the client's, in Prisma what to verify by."""
+    root, cert, key = (options.text(name) for name in ("sslrootcert", "sslcert", "sslkey"))
+    if key is None:
+        return {"sslrootcert": root or cert}
+    if cert is None or options.text("sslidentity"):
+        raise DatabaseURLError(
+            "The option sslkey of the database's URL needs sslcert beside it, the file of the client's certificate, "
+            "and no sslidentity: two files of PEM (sslcert, sslkey) or one of PKCS 12 (sslidentity)"
+        )
+    return {"sslrootcert": root, "sslcert": cert, "sslkey": key}
 
 
 def _host(text: str) -> tuple[str, int]:

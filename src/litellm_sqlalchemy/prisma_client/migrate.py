@@ -103,7 +103,10 @@ def _connect(url: DatabaseURL, database: str) -> Connection:
         password=url.password,
         sslmode=mode,
         # Only then: libpq's `require` verifies where it has a certificate to verify by, and Prisma's does not.
-        sslrootcert=(url.sslcert or ("system" if mode == "verify-full" else None)) if verified else None,
+        sslrootcert=(url.sslrootcert or ("system" if mode == "verify-full" else None)) if verified else None,
+        sslcert=url.sslcert,
+        sslkey=url.sslkey,
+        sslpassword=url.sslpassword,
         channel_binding=url.channel_binding,
         target_session_attrs=url.target_session_attrs,
         connect_timeout=url.connect_timeout or 0,
@@ -137,7 +140,8 @@ def _no_connection(error: psycopg2.OperationalError, url: DatabaseURL) -> Migrat
         )
     if re.search(r"SSL|TLS|certificate", told):
         return MigrateError(
-            f"Error opening a TLS connection to `{address}`: {words}. See sslmode, sslaccept and sslcert in the URL",
+            f"Error opening a TLS connection to `{address}`: {words}. See sslmode, sslaccept, sslrootcert, sslcert and "
+            "sslkey in the URL",
             "P1011",
         )
     if not _is_reached(url):
