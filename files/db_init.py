@@ -7,7 +7,7 @@ Runs with the Python of an installed release, as the role that owns the tables:
 The password is the first line of standard input, never an argument. Everything is one transaction under a lock: a
 failure leaves the tables as they were, and two runs at a time come one after the other. Standard output is JSON:
 
-    {"changed": true, "revision_before": null, "revision_after": "0002", "head": "0002", "at_head": true,
+    {"changed": true, "revision_before": null, "revision_after": "0003", "head": "0003", "at_head": true,
      "retention_days_before": 0, "retention_days_after": 30,
      "tables": {"requests": ["requests_default", "requests_p20260101", ...], "responses": [...], "usages": [...]}}
 

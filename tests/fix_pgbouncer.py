@@ -21,7 +21,7 @@ from tests.ports import free_port
 # By Debian's suite: 1.18 knows no prepared statements; 1.24 keeps them for its clients, as all do since 1.21.
 SUITES = ("bookworm", "trixie")
 SERVER_CONNECTIONS = 4  # for each database and role
-USERS = {"postgres": SUPERUSER_PASSWORD, "litellm": APPLICATION_PASSWORD, "litellm_reader": READER_PASSWORD}
+USERS = {"postgres": SUPERUSER_PASSWORD, "litellm_a": APPLICATION_PASSWORD, "litellm_reader_a": READER_PASSWORD}
 SETTINGS = """
 [databases]
 * = host={host} port={server_port}

@@ -3,6 +3,7 @@
 import contextlib
 import io
 import itertools
+import json
 import os
 import shutil
 import signal
@@ -27,16 +28,31 @@ from tests.ports import free_port
 SUPERUSER_PASSWORD = "superuser-of-the-tests"
 OWNER_PASSWORD = "owner-of-the-tests"
 APPLICATION_PASSWORD = "application-of-the-tests"
+LEDGER_PASSWORD = "ledger-of-the-tests"
 READER_PASSWORD = "reader-of-the-tests"
-# What role postgres17 does for the three roles.
+MAINTENANCE_PASSWORD = "maintenance-of-the-tests"
+# What role postgres17 does, but that the owner may always log in, and maintenance by a password.
 ROLES = f"""
 CREATE ROLE litellm_owner LOGIN PASSWORD '{OWNER_PASSWORD}';
-CREATE ROLE litellm LOGIN PASSWORD '{APPLICATION_PASSWORD}';
-CREATE ROLE litellm_reader LOGIN PASSWORD '{READER_PASSWORD}';
+CREATE ROLE litellm;
+CREATE ROLE litellm_ledger;
+CREATE ROLE litellm_reader;
+CREATE ROLE litellm_maintenance LOGIN PASSWORD '{MAINTENANCE_PASSWORD}';
+CREATE ROLE litellm_a LOGIN PASSWORD '{APPLICATION_PASSWORD}' IN ROLE litellm;
+CREATE ROLE litellm_ledger_a LOGIN PASSWORD '{LEDGER_PASSWORD}' IN ROLE litellm_ledger;
+CREATE ROLE litellm_reader_a LOGIN PASSWORD '{READER_PASSWORD}' IN ROLE litellm_reader;
 """
 PRIVILEGES = (Path(__file__).parents[1] / "roles/postgres17/files/privileges.sql").read_text()
 VERSIONS = (15, 17)
-PRIVILEGED = {"owner": "litellm_owner", "application": "litellm", "reader": "litellm_reader"}
+GROUPS = {"application": "litellm", "ledger": "litellm_ledger", "reader": "litellm_reader"}
+SETTINGS = {"litellm_reader": {"default_transaction_read_only": "on"}}
+PRIVILEGED = {
+    "owner": "litellm_owner",
+    "maintenance": "litellm_maintenance",
+    **GROUPS,
+    "logins": json.dumps([{"name": f"{group}_a", "group": group} for group in GROUPS.values()]),
+    "settings": json.dumps(SETTINGS),
+}
 NUMBERS = itertools.count(1)
 
 
@@ -75,7 +91,7 @@ class Database:
     cluster: Cluster
     name: str
 
-    def engine(self, user: str = "litellm", password: str = APPLICATION_PASSWORD) -> Engine:
+    def engine(self, user: str = "litellm_ledger_a", password: str = LEDGER_PASSWORD) -> Engine:
         """Make an engine as the product makes it."""
         return database.engine(
             host=self.cluster.host,
@@ -89,7 +105,7 @@ class Database:
 
     def rows(self, sql: str) -> list[dict[str, object]]:
         """Query as the reader; bytea comes as bytes."""
-        engine = self.engine("litellm_reader", READER_PASSWORD)
+        engine = self.engine("litellm_reader_a", READER_PASSWORD)
         try:
             with engine.connect() as connection:
                 return [
@@ -105,7 +121,7 @@ class Database:
             "LEDGER_DATABASE_HOST": self.cluster.host,
             "LEDGER_DATABASE_PORT": str(self.cluster.port),
             "LEDGER_DATABASE_NAME": self.name,
-            "LEDGER_DATABASE_USER": "litellm",
+            "LEDGER_DATABASE_USER": "litellm_ledger_a",
             "LEDGER_DATABASE_SSLMODE": "disable",
         }
 
@@ -303,6 +319,7 @@ def make_template(cluster: Cluster) -> str:
     done = run_db_init(Database(cluster, "template_ledger"))
     if done.returncode:
         pytest.fail(f"db_init.py failed: {done.stderr}", pytrace=False)
+    bring_privileges_into_force(cluster, "template_ledger")
     return "template_ledger"
 
 

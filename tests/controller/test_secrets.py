@@ -5,6 +5,7 @@ import shutil
 import stat
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -14,9 +15,8 @@ NEEDED = {
     "litellm_gateway_master_key",
     "litellm_gateway_salt_key",
     "pki_ca_private_key",
-    "postgres17_application_password",
+    "postgres17_logins",
     "postgres17_owner_password",
-    "postgres17_reader_password",
 }
 
 
@@ -48,8 +48,8 @@ def vault(checkout: Path) -> Path:
     return checkout / "inventory/some/group_vars/all/vault.yml"
 
 
-def view(checkout: Path) -> dict[str, str]:
-    secrets: dict[str, str] = yaml.safe_load(run(checkout, "ansible-vault", "view", str(vault(checkout))))
+def view(checkout: Path) -> dict[str, Any]:
+    secrets: dict[str, Any] = yaml.safe_load(run(checkout, "ansible-vault", "view", str(vault(checkout))))
     return secrets
 
 
@@ -57,11 +57,18 @@ def test_made_once_strong_and_encrypted(checkout: Path) -> None:
     output = make(checkout)
     secrets = view(checkout)
     assert set(secrets) == NEEDED
-    assert len(set(secrets.values())) == len(NEEDED)
-    assert all(len(secret) >= 40 for secret in secrets.values())
+    logins = secrets.pop("postgres17_logins")
+    assert {group: [login["name"] for login in its] for group, its in logins.items()} == {
+        "application": ["litellm_a"],
+        "ledger": ["litellm_ledger_a"],
+        "reader": ["litellm_reader_a"],
+    }
+    made = [*secrets.values(), *(login["password"] for its in logins.values() for login in its)]
+    assert len(set(made)) == len(NEEDED) + 2
+    assert all(len(secret) >= 40 for secret in made)
     assert secrets["litellm_gateway_master_key"].startswith("sk-")
     assert vault(checkout).read_text().startswith("$ANSIBLE_VAULT;")
-    assert not any(secret in output for secret in secrets.values())
+    assert not any(secret in output for secret in made)
     for file in (vault(checkout), checkout / ".vault-password"):
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
@@ -83,12 +90,13 @@ def test_own_password_and_own_secret_are_kept(checkout: Path) -> None:
 def test_file_that_lacks_a_secret_is_told(checkout: Path) -> None:
     make(checkout)
     secrets = view(checkout)
-    del secrets["postgres17_reader_password"]
+    del secrets["postgres17_logins"]
     (checkout / "plain.yml").write_text(yaml.safe_dump(secrets))
     run(checkout, "ansible-vault", "encrypt", "plain.yml", "--output", str(vault(checkout)))
     before = vault(checkout).read_bytes()
     output = make(checkout, check=False)
-    assert "lacks postgres17_reader_password" in output
+    assert "lacks postgres17_logins" in output
+    assert "takes the place of postgres17_application_password and postgres17_reader_password" in " ".join(output.split())
     assert "ansible-vault edit" in output
     assert vault(checkout).read_bytes() == before
 

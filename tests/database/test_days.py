@@ -171,7 +171,7 @@ def test_wherever_rows_are_they_come_to_their_day(owner: Connection, lost_since:
 def test_it_waits_for_who_writes_and_is_waited_for(owner: Connection, ledger_database: Database) -> None:
     today = midnight(owner)
     lose_days(owner, today + DAY)
-    application = ledger_database.engine("litellm", APPLICATION_PASSWORD)
+    application = ledger_database.engine("litellm_a", APPLICATION_PASSWORD)
     waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
     with ThreadPoolExecutor() as threads:
         with application.begin() as drain:

@@ -26,7 +26,7 @@ from tests.fix_postgres import (
 from tests.fix_server import wait_for
 from tests.ports import free_port
 
-HEAD = "0002"
+HEAD = "0003"
 DAYS_AHEAD = 7
 
 
@@ -218,7 +218,7 @@ def test_a_missing_database_and_tls_that_is_not_there_are_told(empty_database: D
 
 
 def test_a_role_that_may_not_is_told(empty_database: Database) -> None:
-    done = run_db_init(empty_database, "--user", "litellm", password=APPLICATION_PASSWORD)
+    done = run_db_init(empty_database, "--user", "litellm_a", password=APPLICATION_PASSWORD)
     assert done.returncode == 5
     assert "permission denied for schema public" in done.stderr
 

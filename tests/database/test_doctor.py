@@ -56,7 +56,7 @@ def of_last(database: Database, setting: str) -> None:
 
 
 def as_application(database: Database, options: str = "") -> str:
-    return url_of(database, options, "litellm", APPLICATION_PASSWORD)
+    return url_of(database, options, "litellm_a", APPLICATION_PASSWORD)
 
 
 # --- the database -----------------------------------------------------------------------------------------------
@@ -180,10 +180,10 @@ def test_a_pooler_that_the_url_does_not_name(migrated: Database, driver: str) ->
 
 def test_a_read_replica(migrated: Database) -> None:
     bring_privileges_into_force(migrated.cluster, migrated.name)
-    reader = {"DATABASE_URL_READ_REPLICA": url_of(migrated, user="litellm_reader", password=READER_PASSWORD)}
+    reader = {"DATABASE_URL_READ_REPLICA": url_of(migrated, user="litellm_reader_a", password=READER_PASSWORD)}
     done = run(as_application(migrated), **reader)
     assert levels(done) == {}
-    assert "ok       connection of the read replica: as litellm_reader, to no standby\n" in done.stdout
+    assert "ok       connection of the read replica: as litellm_reader_a, to no standby\n" in done.stdout
     assert "of LiteLLM's may be read\n" in done.stdout
     away = run(as_application(migrated), DATABASE_URL_READ_REPLICA=NOWHERE)
     assert levels(away) == {"connection of the read replica": "problem"}

@@ -12,7 +12,15 @@ import pytest
 from litellm_sqlalchemy import litellm_tables
 from prisma import Prisma
 from tests.fix_litellm_database import MIGRATIONS
-from tests.fix_postgres import APPLICATION_PASSWORD, OWNER_PASSWORD, Database, Done, run_db_init
+from tests.fix_postgres import (
+    APPLICATION_PASSWORD,
+    OWNER_PASSWORD,
+    READER_PASSWORD,
+    Database,
+    Done,
+    bring_privileges_into_force,
+    run_db_init,
+)
 
 MIGRATION_NAMES = sorted(folder.name for folder in MIGRATIONS.iterdir() if folder.is_dir())
 
@@ -58,8 +66,11 @@ async def test_beside_the_ledger_s_from_nothing_then_again(ledger_database: Data
     assert json.loads(run_db_init(ledger_database).stdout)["changed"] is False
 
     # What runs the gateway reads and writes them, and no more.
+    bring_privileges_into_force(ledger_database.cluster, ledger_database.name)
+    reader = run(ledger_database, "--check", user="litellm_reader_a", password=READER_PASSWORD)
+    assert (reader.returncode, reader.stderr) == (0, "")
     address = f"{ledger_database.cluster.host}:{ledger_database.cluster.port}/{ledger_database.name}"
-    client = Prisma(datasource={"url": f"postgresql://litellm:{APPLICATION_PASSWORD}@{address}"})
+    client = Prisma(datasource={"url": f"postgresql://litellm_a:{APPLICATION_PASSWORD}@{address}"})
     await client.connect()
     await client.litellm_usertable.create(data={"user_id": "anna"})
     assert await client.litellm_usertable.count() == 1
@@ -105,7 +116,7 @@ def test_tables_without_a_record_of_their_migrations_are_left_alone(ledger_datab
     ("user", "password", "message"),
     [
         ("litellm_owner", "not-the-password", "P1000"),
-        ("litellm", APPLICATION_PASSWORD, "P1010"),
+        ("litellm_a", APPLICATION_PASSWORD, "P1010"),
     ],
 )
 def test_who_may_not(ledger_database: Database, user: str, password: str, message: str) -> None:

@@ -275,7 +275,7 @@ def test_a_killed_deploy_leaves_a_row_that_the_next_one_tells(
 def test_privileges_that_are_missing_are_told(
     empty_database: Database, project: Path, litellms: "type[ProxyExtrasDBManager]"
 ) -> None:
-    url = url_of(empty_database, user="litellm", password=APPLICATION_PASSWORD)
+    url = url_of(empty_database, user="litellm_a", password=APPLICATION_PASSWORD)
     refused = prisma("migrate", "deploy", url=url, directory=project)
     assert refused.code == 1
     assert refused.stderr.startswith("Error: P1010\n\n")

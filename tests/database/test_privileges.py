@@ -13,22 +13,53 @@ from tests.fix_postgres import (
 )
 
 DIRT = {
-    "GRANT ALL ON DATABASE {database} TO PUBLIC": "REVOKE CONNECT ON DATABASE {database} FROM PUBLIC",
-    "GRANT CREATE ON SCHEMA public TO litellm": "REVOKE CREATE ON SCHEMA public FROM litellm",
-    "GRANT TRUNCATE ON requests TO litellm": "REVOKE TRUNCATE ON TABLE requests FROM litellm",
-    "GRANT INSERT ON responses TO litellm_reader": "REVOKE INSERT ON TABLE responses FROM litellm_reader",
-    "GRANT SELECT ON responses TO PUBLIC": "REVOKE SELECT ON TABLE responses FROM PUBLIC",
-    "REVOKE SELECT ON requests FROM litellm_reader": "GRANT SELECT ON TABLE requests TO litellm_reader",
-    "REVOKE ALL ON requests FROM litellm_owner, litellm, litellm_reader": "GRANT INSERT ON TABLE requests TO litellm",
-    "ALTER DEFAULT PRIVILEGES FOR ROLE litellm_owner IN SCHEMA public GRANT DELETE ON TABLES TO litellm_reader": (
-        "ALTER DEFAULT PRIVILEGES FOR ROLE litellm_owner IN SCHEMA public REVOKE DELETE ON TABLES FROM litellm_reader"
+    "GRANT ALL ON DATABASE {database} TO PUBLIC": "REVOKE CONNECT ON DATABASE {database} FROM PUBLIC CASCADE",
+    "GRANT CREATE ON SCHEMA public TO litellm": "REVOKE CREATE ON SCHEMA public FROM litellm CASCADE",
+    "GRANT TRUNCATE ON requests TO litellm_ledger": "REVOKE TRUNCATE ON TABLE requests FROM litellm_ledger CASCADE",
+    "GRANT INSERT ON responses TO litellm_reader": "REVOKE INSERT ON TABLE responses FROM litellm_reader CASCADE",
+    "GRANT SELECT ON responses TO PUBLIC": "REVOKE SELECT ON TABLE responses FROM PUBLIC CASCADE",
+    "GRANT SELECT ON requests TO litellm, litellm_ledger_a": (
+        "REVOKE SELECT ON TABLE requests FROM litellm_ledger_a CASCADE"
     ),
-    "GRANT EXECUTE ON FUNCTION make_days() TO PUBLIC": "REVOKE EXECUTE ON FUNCTION make_days() FROM PUBLIC",
-    "GRANT EXECUTE ON FUNCTION drop_days() TO litellm": "REVOKE EXECUTE ON FUNCTION drop_days() FROM litellm",
-    "GRANT USAGE ON SCHEMA partman TO litellm": "REVOKE USAGE ON SCHEMA partman FROM litellm",
-    "GRANT UPDATE ON partman.part_config TO litellm": "REVOKE UPDATE ON TABLE partman.part_config FROM litellm",
-    "GRANT INSERT ON exchanges TO litellm_reader": "REVOKE INSERT ON TABLE exchanges FROM litellm_reader",
+    "GRANT SELECT (body) ON requests TO litellm_ledger": "REVOKE SELECT (body) ON TABLE requests FROM litellm_ledger CASCADE",
+    # What is taken of a table is taken of its columns as well: they are given anew.
+    "GRANT UPDATE ON responses TO litellm_ledger": "GRANT UPDATE (status) ON TABLE responses TO litellm_ledger",
+    "GRANT SELECT ON usages TO litellm_reader WITH GRANT OPTION": (
+        "REVOKE GRANT OPTION FOR SELECT ON TABLE usages FROM litellm_reader CASCADE"
+    ),
+    "REVOKE SELECT ON requests FROM litellm_reader": "GRANT SELECT ON TABLE requests TO litellm_reader",
+    "REVOKE ALL ON requests FROM litellm_owner, litellm_ledger": "GRANT INSERT ON TABLE requests TO litellm_ledger",
+    "ALTER DEFAULT PRIVILEGES FOR ROLE litellm_owner IN SCHEMA public GRANT DELETE ON TABLES TO litellm_reader": (
+        "ALTER DEFAULT PRIVILEGES FOR ROLE litellm_owner IN SCHEMA public REVOKE DELETE ON TABLES FROM litellm_reader CASCADE"
+    ),
+    "ALTER DEFAULT PRIVILEGES FOR ROLE litellm_owner GRANT EXECUTE ON FUNCTIONS TO PUBLIC": (
+        "ALTER DEFAULT PRIVILEGES FOR ROLE litellm_owner REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC CASCADE"
+    ),
+    "GRANT EXECUTE ON FUNCTION make_days() TO PUBLIC": "REVOKE EXECUTE ON ROUTINE make_days() FROM PUBLIC CASCADE",
+    "GRANT EXECUTE ON FUNCTION drop_days() TO litellm": "REVOKE EXECUTE ON ROUTINE drop_days() FROM litellm CASCADE",
+    "GRANT EXECUTE ON FUNCTION forget_end_user(text) TO litellm_ledger": (
+        "REVOKE EXECUTE ON ROUTINE forget_end_user(text) FROM litellm_ledger CASCADE"
+    ),
+    "GRANT EXECUTE ON FUNCTION lo_create(oid) TO PUBLIC": "REVOKE EXECUTE ON ROUTINE lo_create(oid) FROM PUBLIC CASCADE",
+    "GRANT USAGE ON SCHEMA partman TO litellm": "REVOKE USAGE ON SCHEMA partman FROM litellm CASCADE",
+    "GRANT UPDATE ON partman.part_config TO litellm": (
+        "REVOKE UPDATE ON TABLE partman.part_config FROM litellm CASCADE"
+    ),
+    "GRANT INSERT ON exchanges TO litellm_reader": "REVOKE INSERT ON TABLE exchanges FROM litellm_reader CASCADE",
     "GRANT pg_read_all_data TO litellm": "REVOKE pg_read_all_data FROM litellm",
+    "GRANT litellm_owner TO litellm_a": "REVOKE litellm_owner FROM litellm_a",
+    "GRANT litellm_reader TO litellm_ledger_a": "REVOKE litellm_reader FROM litellm_ledger_a",
+    "REVOKE litellm FROM litellm_a": "GRANT litellm TO litellm_a WITH ADMIN FALSE, INHERIT TRUE, SET FALSE",
+    "GRANT litellm TO litellm_a WITH SET TRUE": (
+        "GRANT litellm TO litellm_a WITH ADMIN FALSE, INHERIT TRUE, SET FALSE"
+    ),
+    "ALTER ROLE litellm_reader_a SET default_transaction_read_only = off": (
+        "ALTER ROLE litellm_reader_a SET default_transaction_read_only = 'on'"
+    ),
+    "ALTER ROLE litellm_a SET search_path = elsewhere": "ALTER ROLE litellm_a RESET search_path",
+    "ALTER ROLE litellm_a IN DATABASE {database} SET search_path = elsewhere": (
+        "ALTER ROLE litellm_a IN DATABASE {database} RESET ALL"
+    ),
 }
 
 
@@ -79,7 +110,7 @@ REFUSED = {
 
 def test_the_application_writes_and_forgets_and_the_reader_reads(ledger_database: Database) -> None:
     owner = ledger_database.engine("litellm_owner", OWNER_PASSWORD)
-    application = ledger_database.engine("litellm", APPLICATION_PASSWORD)
+    application = ledger_database.engine("litellm_a", APPLICATION_PASSWORD)
     with application.begin() as connection:
         for day in (0, -3):
             connection.exec_driver_sql(REQUEST.format(day))

@@ -141,7 +141,7 @@ def managing(
         options = "connection_limit=5" + ("&pgbouncer=true" if way == "pgbouncer" else "")
         address = f"{reached.host}:{reached.port}/{name}?{options}"
         environment = {
-            "DATABASE_URL": f"postgresql://litellm:{APPLICATION_PASSWORD}@{address}",
+            "DATABASE_URL": f"postgresql://litellm_a:{APPLICATION_PASSWORD}@{address}",
             "PRISMA_CLIENT_DRIVER": driver,
             "LITELLM_SALT_KEY": SALT_KEY,
             "STORE_MODEL_IN_DB": "True",
@@ -149,6 +149,6 @@ def managing(
             **further,
         }
         if way == "replica":  # by a role that may only read
-            environment["DATABASE_URL_READ_REPLICA"] = f"postgresql://litellm_reader:{READER_PASSWORD}@{address}"
+            environment["DATABASE_URL_READ_REPLICA"] = f"postgresql://litellm_reader_a:{READER_PASSWORD}@{address}"
         with running(release, directory, **environment) as started:
             yield Managed(started, cluster, name)

@@ -30,7 +30,7 @@ def pair_and_litellm(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator
         migrate(pair.primary, DATABASE, PINNED)
         address = pair.address(DATABASE, connection_limit=CONNECTIONS, connect_timeout=2)
         environment = {
-            "DATABASE_URL": f"postgresql://litellm:{APPLICATION_PASSWORD}@{address}",
+            "DATABASE_URL": f"postgresql://litellm_a:{APPLICATION_PASSWORD}@{address}",
             "PRISMA_CLIENT_DRIVER": request.param,
             "LITELLM_SALT_KEY": SALT_KEY,
             "PROXY_BATCH_WRITE_AT": "1",

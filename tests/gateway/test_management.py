@@ -293,7 +293,7 @@ def test_a_replica_is_read(managed: Managed, request: pytest.FixtureRequest) -> 
         none="",
     )
     has_replica = request.node.callspec.id.endswith("-replica")
-    assert sorted(sessions) == ([("litellm",), ("litellm_reader",)] if has_replica else [("litellm",)])
+    assert sorted(sessions) == ([("litellm_a",), ("litellm_reader_a",)] if has_replica else [("litellm_a",)])
 
 
 def test_the_log_has_no_error_of_the_database(managed: Managed) -> None:
