@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 NEEDED = {
     "litellm_gateway_master_key",
     "litellm_gateway_salt_key",
+    "pki_ca_private_key",
     "postgres17_application_password",
     "postgres17_owner_password",
     "postgres17_reader_password",
@@ -24,6 +25,7 @@ def checkout(tmp_path: Path) -> Path:
     for name in ("ansible.cfg", "playbooks/secrets.yml", "scripts/vault-password"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy2(ROOT / name, tmp_path / name)
+    shutil.copytree(ROOT / "roles/pki", tmp_path / "roles/pki")
     (tmp_path / "inventory/some").mkdir(parents=True)
     (tmp_path / "inventory/some/hosts.yml").write_text("ungrouped: {hosts: {one: , two: }}\n")
     return tmp_path
