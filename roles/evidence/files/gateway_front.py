@@ -42,7 +42,7 @@ def found() -> Iterator[tuple[str, Any]]:
     yield "https", status
     yield "missing_headers", missing
     yield "without_key", https("/v1/chat/completions", "POST")[0]
-    yield "api_docs", [https(path)[0] for path in ("/", "/redoc", "/openapi.json")]
+    yield "api_docs", [https(path)[0] for path in ("/redoc", "/openapi.json")]
     yield "admin_ui", https(SCRIPTS)[0]
     yield "versions", VERSION.findall("".join(told))
 

@@ -113,7 +113,7 @@ def test_nobody_but_nginx_reaches_the_gateway_itself(lab: Lab) -> None:
     ("method", "path", "status"),
     [
         ("GET", "/health/readiness", 200),
-        ("GET", "/", 404),
+        ("GET", "/", 200),
         ("GET", "/nothing", 404),
         ("GET", "/redoc", 404),
         ("GET", "/openapi.json", 404),
