@@ -15,9 +15,11 @@ from pathlib import Path
 import yaml
 
 from litellm_sqlalchemy import systemd
+from litellm_sqlalchemy.access import Access
 from litellm_sqlalchemy.ledger.asgi import App, Message, Receive, Scope, Send
 from litellm_sqlalchemy.ledger.capture import Ledger
-from litellm_sqlalchemy.settings import CaptureSettings, load
+from litellm_sqlalchemy.ledger.head import Rules
+from litellm_sqlalchemy.settings import AccessSettings, CaptureSettings, load
 
 ENVIRONMENT_NAME = re.compile(r"[A-Z][A-Z0-9_]*")
 
@@ -89,7 +91,10 @@ def _make_app() -> App:
     from litellm_sqlalchemy.ledger import usage  # noqa: PLC0415
 
     settings = settings.model_copy(update={"full_paths": (*settings.full_paths, *passed_on())})
-    ledger = Ledger(litellm_app, settings, usage.flush)
+    access = Access(litellm_app, load(AccessSettings), Rules(settings).is_asking)
+    os.environ.pop("LITELLM_PREVIOUS_MASTER_KEYS", None)
+    # The ledger has what came, also what is refused: with the key that was presented.
+    ledger = Ledger(access, settings, usage.flush)
     usage.register(ledger)
     return announce(ledger)
 

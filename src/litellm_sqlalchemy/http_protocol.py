@@ -1,4 +1,4 @@
-"""uvicorn's HTTP/1.1, for a socket that only nginx reaches: `uvicorn --http litellm_sqlalchemy.http_protocol:HttpProtocol`.
+"""uvicorn's HTTP/1.1 on a socket that only nginx reaches: `--http litellm_sqlalchemy.http_protocol:HttpProtocol`.
 
 nginx opens a connection for each request, and sends the request at once. uvicorn, when it stops, closes a connection
 whose request it has not read yet, which a client would see as an error. Here it reads it, and answers.

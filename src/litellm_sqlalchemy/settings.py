@@ -1,8 +1,9 @@
-"""Settings of the ledger: environment variables `LEDGER_*`, and secrets from systemd's credentials directory."""
+"""Settings: environment variables `LEDGER_*` and `GATEWAY_*`, and secrets from systemd's credentials directory."""
 
 import json
 import os
 import sys
+from ipaddress import IPv4Network, IPv6Network
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 
@@ -36,14 +37,22 @@ OTHER_PATHS = _words("""
     /toolset/{name}/mcp /mcp-rest/tools/*
 """)
 FULL_PATHS = (*LLM_PATHS, *(f"/v1{path}" for path in LLM_PATHS), *OTHER_PATHS)
+# What is managed may have a name such as "mcp", so that its path looks like one of those.
+MANAGEMENT_PATHS = _words("""
+    /access_group/* /audit/* /credentials/* /fallback/* /guardrails/mcp /key/* /langfuse/* /lens/* /milvus/* /model/*
+    /models/mcp /plugin-proxy/* /policies/* /prompts/* /search_tools/* /team/*
+""")
 # Among the paths above, these answer with fresh secrets: of realtime clients, of a provider's administration and
-# login, of MCP's login. And what is managed may have a name such as "mcp", so that its path looks like one of those.
-METADATA_PATHS = _words("""
+# login, of MCP's login.
+SECRET_PATHS = _words("""
     */realtime/client_secrets */realtime/transcription_sessions */realtime*/sessions */realtime/calls*
     */chatkit/sessions* */organization/* */organizations/* */keys */keys/* */auth/* */auth_tokens* */sts/*
     */token */tokens */tokens/* */authorize */register */oauth*
-    /access_group/* /audit/* /credentials/* /fallback/* /guardrails/mcp /key/* /langfuse/* /lens/* /milvus/* /model/*
-    /models/mcp /plugin-proxy/* /policies/* /prompts/* /search_tools/* /team/*
+""")
+METADATA_PATHS = (*SECRET_PATHS, *MANAGEMENT_PATHS)
+# Beside FULL_PATHS, what whoever asks models needs.
+ASKING_PATHS = _words("""
+    /models /v1/models /models/* /v1/models/* /health/live* /health/readiness
 """)
 # Of /health only what is asked all day: /health/test_connection and others are somebody's acts.
 IGNORED_PATHS = _words("""
@@ -212,7 +221,25 @@ class DrainSettings(CaptureSettings):
         )
 
 
-Settings = TypeVar("Settings", bound=CaptureSettings)
+class AccessSettings(BaseSettings):
+    """Who may do what at the gateway."""
+
+    model_config = SettingsConfigDict(env_prefix="GATEWAY_")
+
+    admin_networks: Annotated[tuple[IPv4Network | IPv6Network, ...], NoDecode, BeforeValidator(_split)] = Field(
+        default=(), description="networks from which the gateway is managed, with commas; empty: everywhere"
+    )
+    master_key: SecretStr = Field(
+        default=SecretStr(""), validation_alias="LITELLM_MASTER_KEY", description="LiteLLM's master key"
+    )
+    previous_master_keys: SecretStr = Field(
+        default=SecretStr(""),
+        validation_alias="LITELLM_PREVIOUS_MASTER_KEYS",
+        description="master keys that do what the current one does, a line each, while they are rotated",
+    )
+
+
+Settings = TypeVar("Settings", bound=BaseSettings)
 
 
 def load(settings: type[Settings]) -> Settings:
@@ -232,7 +259,8 @@ def load(settings: type[Settings]) -> Settings:
         for problem in error.errors(include_input=False, include_url=False):
             name = str(problem["loc"][0])
             where = "credential" if name == "database_password" else "environment variable"
-            variable = "ledger_database_password" if name == "database_password" else f"LEDGER_{name.upper()}"
+            prefix = settings.model_config.get("env_prefix", "")
+            variable = "ledger_database_password" if name == "database_password" else f"{prefix}{name.upper()}"
             meaning = settings.model_fields[name].description
             part = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in problem["loc"][1:])
             lines.append(f"{where} {variable}{part} ({meaning}): {problem['msg']}")

@@ -79,16 +79,15 @@ class Gateway:
 
 
 def unit_command(application: str, port: int, workers: int) -> list[str]:
-    """Give the unit's own command line, for this application, with this machine's Python."""
+    """Give the unit's own command line, for this application, with this machine's Python and a port of loopback."""
     (line,) = re.findall(r"^ExecStart=(.*)$", UNIT, re.MULTILINE)
     words = (
         jinja2.Template(line)
         .render(
-            litellm_gateway_host="127.0.0.1",
-            litellm_gateway_port=port,
             litellm_gateway_workers=workers,
             litellm_gateway_stop_timeout=STOP_SECONDS,
         )
+        .replace("--fd 3", f"--host 127.0.0.1 --port {port}")
         .split()
     )
     return [sys.executable, "-m", "uvicorn", application, *words[2:]]

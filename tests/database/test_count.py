@@ -1,6 +1,7 @@
 """The drill's counter (tests/hosts/drill) finds what is wrong with the tables, and its client what was no answer."""
 
 import hashlib
+import http.client
 import json
 import socket
 import subprocess
@@ -16,7 +17,7 @@ import pytest
 
 from tests.fix_postgres import SUPERUSER_PASSWORD, Database
 from tests.hosts.drill import count
-from tests.hosts.drill.client import Call
+from tests.hosts.drill.client import PATIENCE_SECONDS, Call
 
 SENT, RECEIVED = "héllo\\".encode(), b"\x00\xff answer\r\n"
 ASKED = """
@@ -166,6 +167,7 @@ def test_a_count_of_nothing_proves_nothing(ledger_database: Database, psql: list
 CHUNKED = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n"
 DONE = b"data: [DONE]\n\n"
 STREAMED = b"5\r\ndata \r\n%x\r\n%b\r\n" % (len(DONE), DONE)
+AT_THE_DOOR = b'{"error": {"type": "refused_at_the_door"}}'
 REFUSAL = b'{"error": {"type": "ledger_unavailable"}}'
 ANSWERS = {
     b"HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nhello": "answered",
@@ -180,6 +182,8 @@ ANSWERS = {
     b"": "unanswered",
     b"HTTP/1.1 503 Unavailable\r\ncontent-length: %d\r\n\r\n%b" % (len(REFUSAL), REFUSAL): "refused",
     b"HTTP/1.1 503 Unavailable\r\ncontent-length: 2\r\n\r\n{}": "answered",
+    b"HTTP/1.1 502 Bad\r\ncontent-length: %d\r\n\r\n%b" % (len(AT_THE_DOOR), AT_THE_DOOR): "unanswered",
+    b"HTTP/1.1 502 Bad\r\ncontent-length: 2\r\n\r\n{}": "answered",
 }
 
 
@@ -196,7 +200,7 @@ def test_what_a_client_calls_an_answer(answer: bytes) -> None:
         serving = threading.Thread(target=serve)
         serving.start()
         call = Call(b"{}")
-        call.make(f"http://127.0.0.1:{server.getsockname()[1]}", {})
+        call.make(http.client.HTTPConnection("127.0.0.1", server.getsockname()[1], timeout=PATIENCE_SECONDS), {})
         serving.join()
 
     assert call.verdict == ANSWERS[answer]

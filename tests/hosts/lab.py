@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shlex
+import ssl
 import subprocess
 import tempfile
 import time
@@ -23,9 +24,10 @@ from testinfra.host import Host
 from tests.ports import free_port, listens
 
 CHECKOUT = Path(__file__).parents[2]
+CA = CHECKOUT / "inventory/lab/pki/ca.crt"
 GATEWAY, DATABASE, MODEL = "192.168.10.18", "192.168.10.19", "192.168.10.20"
 UNITS = {
-    "gateway": ("litellm.service", "ledger-drain.service"),
+    "gateway": ("litellm.service", "ledger-drain.service", "litellm-nginx.service"),
     "database": ("postgresql@17-main.service",),
     "model": ("lab-model@chat.service", "lab-model@embedding.service"),
 }
@@ -170,12 +172,14 @@ class Lab:
                 ssh.terminate()
 
     @contextmanager
-    def client(self, key: str | None = None, port: int = 4000) -> Generator[httpx.Client]:
-        """An HTTP client of the gateway, at the model's host; with the master key unless another is given."""
+    def client(self, key: str | None = None, port: int = 4000, via: str = "model") -> Generator[httpx.Client]:
+        """An HTTP client of the gateway, at one of the hosts; with the master key unless another is given."""
         headers = {"authorization": f"Bearer {key or self.secrets['litellm_gateway_master_key']}"}
-        with self.tunnel("model", GATEWAY, port) as local:
-            url = f"http://127.0.0.1:{local}"
-            with httpx.Client(base_url=url, headers=headers, timeout=PATIENCE_SECONDS, trust_env=False) as client:
+        with self.tunnel(via, GATEWAY, port) as local:
+            url, tls = f"https://127.0.0.1:{local}", ssl.create_default_context(cafile=CA)
+            with httpx.Client(
+                base_url=url, headers=headers, timeout=PATIENCE_SECONDS, trust_env=False, verify=tls
+            ) as client:
                 yield client
 
     @contextmanager

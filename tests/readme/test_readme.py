@@ -42,7 +42,7 @@ def test_every_command_is_known_to_this_file() -> None:
 
 
 def test_up_ends_with_what_one_needs(reader: Reader, up: str) -> None:
-    assert f"http://127.0.0.1:{reader.port}" in up
+    assert f"https://127.0.0.1:{reader.port}" in up
     curl = re.search(r"^ *(curl .*\n.*)$", up, re.MULTILINE)
     assert curl
     answer = json.loads(reader.type(curl[1].replace("curl ", "curl --silent ")))

@@ -9,7 +9,13 @@ from collections.abc import Callable, Iterable
 from urllib.parse import parse_qsl, urlencode
 
 from litellm_sqlalchemy.ledger.asgi import Headers, Scope
-from litellm_sqlalchemy.settings import NEEDED_REQUEST_HEADERS, NEEDED_RESPONSE_HEADERS, CaptureSettings
+from litellm_sqlalchemy.settings import (
+    ASKING_PATHS,
+    MANAGEMENT_PATHS,
+    NEEDED_REQUEST_HEADERS,
+    NEEDED_RESPONSE_HEADERS,
+    CaptureSettings,
+)
 
 CALL_ID = b"x-litellm-call-id"
 LONGEST_CALL_ID = 256  # LiteLLM replaces a longer one (litellm.constants.MAX_LITELLM_CALL_ID_LENGTH)
@@ -46,6 +52,8 @@ class Rules:
         self._is_ignored = _matcher(settings.ignored_paths)
         self._is_full = _matcher(settings.full_paths)
         self._is_metadata = _matcher(settings.metadata_paths)
+        self._is_asking = _matcher(ASKING_PATHS)
+        self._is_management = _matcher(MANAGEMENT_PATHS)
 
     def is_ignored(self, path: str) -> bool:
         """Say whether nothing of a path is recorded.
@@ -63,6 +71,15 @@ class Rules:
         """
         route = self._route(path)
         return self._is_full(route) and not self._is_metadata(route)
+
+    def is_asking(self, path: str) -> bool:
+        """Say whether a path is for those who ask models, and manage nothing.
+
+        Args:
+            path: The URL's path.
+        """
+        route = self._route(path)
+        return (self._is_full(route) or self._is_asking(route)) and not self._is_management(route)
 
     def _route(self, path: str) -> str:
         """Take the prefix off a path, as the application does before it looks for a route."""

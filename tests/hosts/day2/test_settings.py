@@ -69,4 +69,4 @@ def test_an_answer_in_flight_is_finished_before_a_restart(
     assert first.startswith("data: {")
     assert last == "data: [DONE]"
     assert lab.exchange(answer.headers["x-litellm-call-id"])["response"]["outcome"] == "completed"
-    eventually(lambda: gateway.socket(f"tcp://0.0.0.0:{PORT}").is_listening)
+    eventually(lambda: gateway.service("litellm.service").systemd_properties["ActiveState"] == "active")

@@ -1,6 +1,6 @@
 """Load on a gateway, and a record of what it answered. Standard library only; knows nothing of the gateway's code.
 
-usage: client.py URL MODEL LABEL < KEY > JOURNAL
+usage: client.py URL CA MODEL LABEL PATIENCE < KEY > JOURNAL   PATIENCE: seconds, with a gateway that says nothing
 
 The first line of standard input is the key; when standard input ends, calls in flight come to their end, and so does
 the client. Each call asks for a text of its own, every other one as a stream, and is one line of the journal, written
@@ -12,6 +12,7 @@ import hashlib
 import http.client
 import json
 import random
+import ssl
 import sys
 import threading
 import time
@@ -23,7 +24,7 @@ CONCURRENCY = 8
 CALLS_PER_SECOND = 40
 MOST_CALLS = 20_000
 LONGEST_SECONDS = 900
-PATIENCE_SECONDS = 20  # with a gateway that says nothing
+PATIENCE_SECONDS = 20
 PAUSE_SECONDS = 0.2  # after a call without an answer: to knock at a closed door a thousand times proves nothing
 STREAM_END = b"data: [DONE]\n\n"  # here, clients stop reading
 PIECES = ("plain words ", "Grüße ", "日本語 ", "🜁🙂 ", '"quoted" ', "back\\slash ", "tab\t", "line\nline ", "</html> ")
@@ -59,12 +60,10 @@ class Call:
         self.complete = False
         self.error: str | None = None
 
-    def make(self, url: str, headers: dict[str, str]) -> None:
-        """Post the request, and read the answer to its end."""
-        address = urlsplit(url)
-        connection = http.client.HTTPConnection(address.hostname or "", address.port, timeout=PATIENCE_SECONDS)
+    def make(self, connection: http.client.HTTPConnection, headers: dict[str, str]) -> None:
+        """Post the request on a connection of its own, and read the answer to its end."""
         try:
-            connection.request("POST", f"{address.path}/v1/chat/completions", self.sent, headers)
+            connection.request("POST", "/v1/chat/completions", self.sent, headers)
             answer = connection.getresponse()
             self.status = answer.status
             while piece := answer.read1(1 << 16):
@@ -72,6 +71,8 @@ class Call:
             # Of one that is sent in chunks, http.client misses the last; of one with a length, it does not say so.
             self.complete = answer.chunked is True or answer.length == 0
             self.error = None if self.complete else "the connection ended before the answer"
+            if self.status in {502, 504} and b'"refused_at_the_door"' in self.received:
+                self.complete, self.error = False, "nginx had no answer of the gateway's"
         except (OSError, http.client.HTTPException) as error:
             self.error = f"{type(error).__name__}: {error}"
         finally:
@@ -87,7 +88,9 @@ class Call:
 
 
 def main() -> None:
-    url, model, label = sys.argv[1:]
+    url, ca, model, label, patience = sys.argv[1:]
+    host, port = urlsplit(url).hostname, urlsplit(url).port
+    tls = ssl.create_default_context(cafile=ca)
     key = sys.stdin.readline().strip()
     stop = threading.Event()
     writing = threading.Lock()
@@ -108,7 +111,7 @@ def main() -> None:
             call = Call(question(model, call_id, stream=number % 2 == 0))
             began, clock = time.time(), time.monotonic()
             call.make(
-                url,
+                http.client.HTTPSConnection(host or "", port, timeout=float(patience), context=tls),
                 {"authorization": f"Bearer {key}", "content-type": "application/json", "x-litellm-call-id": call_id},
             )
             write(

@@ -21,7 +21,7 @@ from typing import Any
 
 from tests.hosts.drill import client, count
 from tests.hosts.drill.faults import FAULTS, Fault
-from tests.hosts.lab import CHECKOUT, GATEWAY, MODEL, Lab, eventually, lab_of_the_environment
+from tests.hosts.lab import CA, CHECKOUT, GATEWAY, MODEL, Lab, eventually, lab_of_the_environment
 
 ENOUGH_CALLS = 30
 WORKERS = 2
@@ -63,14 +63,24 @@ class Load:
         journal: The file for what became of each call.
         key: The gateway's key; by default the inventory's master key.
         port: The gateway's port.
+        patience: Seconds for which a call waits for a gateway that says nothing.
     """
 
-    def __init__(self, lab: Lab, label: str, journal: Path, key: str | None = None, port: int = 4000) -> None:
+    def __init__(
+        self,
+        lab: Lab,
+        label: str,
+        journal: Path,
+        key: str | None = None,
+        port: int = 4000,
+        patience: float = client.PATIENCE_SECONDS,
+    ) -> None:
+        url = f"https://{GATEWAY}:{port}"
         program = str(CHECKOUT / "tests/hosts/drill/client.py")
         self._journal = journal
         with journal.open("w") as file:
             self._process = subprocess.Popen(
-                lab.on_network(sys.executable, program, f"http://{GATEWAY}:{port}", MODEL_NAME, label),
+                lab.on_network(sys.executable, program, url, str(CA), MODEL_NAME, label, str(patience)),
                 stdin=subprocess.PIPE,
                 stdout=file,
                 text=True,

@@ -247,7 +247,7 @@ def disk_full_database(lab: Lab, answered: Answered) -> None:
 @_fault
 def disk_full_spool(lab: Lab, answered: Answered) -> None:
     """The disk of the gateway's spool is full: what can't be recorded is refused."""
-    with _small_disk(lab, "gateway", SPOOL, "litellm.service ledger-drain.service", spare_mb=64):
+    with _small_disk(lab, "gateway", SPOOL, "litellm.socket litellm.service ledger-drain.service", spare_mb=64):
         answered()
         lab.script("gateway", FILL.format(SPOOL))
         time.sleep(SHORT_SECONDS)

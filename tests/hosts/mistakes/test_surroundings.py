@@ -32,7 +32,7 @@ def squatter(host: Host, port: int, unit: str) -> Generator[None]:
 
 
 def test_the_port_is_taken(lab: Lab, gateway: Host) -> None:
-    with squatter(gateway, 4000, "litellm.service"):
+    with squatter(gateway, 4000, "litellm-nginx.service"):
         run = lab.playbook("--limit=gateway")
     cured = lab.playbook("--limit=gateway")
 
