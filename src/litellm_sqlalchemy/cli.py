@@ -42,7 +42,7 @@ PROGRESS_SECONDS = 10.0
 FOLLOWING = "Following what ends from now on; Ctrl-C ends this."
 EXIT_CODES = """
 Exit codes: 0 done; 1 it could not be done (database, spool, file), or (doctor) there is a problem; 2 wrong arguments or
-settings; 3 not found, or (status) something wants a person; 130 interrupted by Ctrl-C.
+settings; 3 not found, or (status, replay, wait) something wants a person; 130 interrupted by Ctrl-C.
 """
 
 app = typer.Typer(
@@ -334,32 +334,27 @@ def replay() -> None:
 
 
 @ledger.command()
-def forget(
+def wait(
     end_user: Annotated[str, typer.Option(metavar="NAME", help="as requests or LiteLLM name the end user")],
-    *,
-    yes: Annotated[bool, typer.Option("--yes", help="do not ask back")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of lines")] = False,
 ) -> None:
-    """Remove all exchanges of an end user from the database, and say how many rows that were.
+    """Wait for up to a minute until all that an end user has asked so far is in the database, and answered.
 
-    Waits for up to a minute until what they have asked so far has left the spool. If it does not, nothing is removed.
+    Before they are forgotten, which is done on the database's host (playbooks/forget.yml). Ends with 3 if records are set
+    aside, which may be theirs.
     """
     if not end_user:
-        _fail("--end-user is empty: name the end user whose exchanges are to be removed", WRONG)
-    if not yes:
-        typer.confirm(f"Remove all exchanges of end user {end_user!r} for good?", abort=True, err=True)
+        _fail("--end-user is empty: name the end user", WRONG)
     settings = load(DrainSettings)
-    with _database(settings, "ledger-forget") as engine, _spool(settings) as spool:
+    with _database(settings, "ledger-wait") as engine, _spool(settings) as spool:
         try:
             upkeep.wait_for_spool(spool, engine, end_user)
         except upkeep.StillWaitingError as problem:
-            _fail(f"nothing is removed: {problem}. See to it that the drain gets on (ledger status), and try again")
-        removed = upkeep.forget(engine, end_user)
+            _fail(f"{problem}. See to it that the drain gets on (ledger status), and try again")
         rejected = spool.status().rejected
-    typer.echo(json.dumps(removed) if as_json else "\n".join(f"{table}: {rows:,}" for table, rows in removed.items()))
     if rejected:
         _fail(
-            f"{rejected:,} records are set aside in the spool, and some may be theirs: ledger replay, then forget again"
+            f"{rejected:,} records are set aside in the spool, and some may be theirs: ledger replay, then try again",
+            ATTENTION,
         )
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from tests.bench import processes
-from tests.fix_postgres import APPLICATION_PASSWORD, Database
+from tests.fix_postgres import LEDGER_PASSWORD, Database
 from tests.ports import free_port
 
 UNIT = Path(__file__).parents[2] / "roles/litellm_gateway/templates/ledger-drain.service.j2"
@@ -39,7 +39,7 @@ def draining(directory: Path, database: Database) -> Iterator[None]:
     """Run the drain; it is ready."""
     credentials = directory / "credentials"
     credentials.mkdir(mode=0o700, exist_ok=True)
-    (credentials / "ledger_database_password").write_text(APPLICATION_PASSWORD)
+    (credentials / "ledger_database_password").write_text(LEDGER_PASSWORD)
     settings = {
         **environment(directory, database),
         "PATH": os.environ["PATH"],

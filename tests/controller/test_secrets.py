@@ -96,7 +96,9 @@ def test_file_that_lacks_a_secret_is_told(checkout: Path) -> None:
     before = vault(checkout).read_bytes()
     output = make(checkout, check=False)
     assert "lacks postgres17_logins" in output
-    assert "takes the place of postgres17_application_password and postgres17_reader_password" in " ".join(output.split())
+    assert "takes the place of postgres17_application_password and postgres17_reader_password" in " ".join(
+        output.split()
+    )
     assert "ansible-vault edit" in output
     assert vault(checkout).read_bytes() == before
 

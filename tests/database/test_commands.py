@@ -23,7 +23,7 @@ from litellm_sqlalchemy.ledger.drain import Drain
 from litellm_sqlalchemy.ledger.spool import Kind, Record, Spool
 from litellm_sqlalchemy.ledger.uuid7 import uuid7
 from tests.fix_bodies import sse
-from tests.fix_postgres import APPLICATION_PASSWORD, Cluster, Database
+from tests.fix_postgres import LEDGER_PASSWORD, MAINTENANCE_PASSWORD, READER_PASSWORD, Cluster, Database
 from tests.fix_server import wait_for
 from tests.ports import free_port
 
@@ -69,9 +69,12 @@ class Ledger:
         self.database = database
         self.engine = database.engine()
         self._drain: Drain | None = None
-        self._credentials = directory / "credentials"
-        self._credentials.mkdir()
-        (self._credentials / "ledger_database_password").write_text(APPLICATION_PASSWORD)
+        # Who asks may only read: /usr/local/bin/litellm-sqlalchemy sees to that.
+        self._users = {"ledger": ("litellm_reader_a", READER_PASSWORD), "drain": ("litellm_ledger_a", LEDGER_PASSWORD)}
+        for command, (_, password) in self._users.items():
+            (directory / command).mkdir()
+            (directory / command / "ledger_database_password").write_text(password)
+        self._credentials = directory
 
     def close(self) -> None:
         self.engine.dispose()
@@ -98,9 +101,10 @@ class Ledger:
             ["env", "--default-signal=INT", sys.executable, "-m", "litellm_sqlalchemy.cli", *arguments],
             env={
                 "PATH": os.environ["PATH"],
-                "CREDENTIALS_DIRECTORY": str(self._credentials),
+                "CREDENTIALS_DIRECTORY": str(self._credentials / arguments[0]),
                 "LEDGER_SPOOL_PATH": str(self.path),
                 **self.database.environment(),
+                "LEDGER_DATABASE_USER": self._users[arguments[0]][0],
                 **environment,
             },
             stdin=subprocess.DEVNULL,
@@ -113,7 +117,7 @@ class Ledger:
         process = self.start(*arguments, stderr=subprocess.PIPE, **environment)
         out, err = (text.decode() for text in process.communicate())
         assert process.returncode == code, out + err
-        assert APPLICATION_PASSWORD not in out + err
+        assert not any(password in out + err for _, password in self._users.values())
         return out, err
 
     def fails(self, *arguments: str, code: int, **environment: str) -> str:
@@ -211,7 +215,7 @@ def test_status_counts_open_exchanges(ledger: Ledger) -> None:
 
 def test_commands_make_no_spool(ledger: Ledger, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere.sqlite3"
-    for command in (["status"], ["replay"], ["forget", "--end-user=x", "--yes"]):
+    for command in (["status"], ["replay"], ["wait", "--end-user=x"]):
         error = ledger.fails("ledger", *command, code=1, LEDGER_SPOOL_PATH=str(elsewhere))
         assert error.startswith(f"litellm-sqlalchemy: there is no spool {elsewhere}: ")
         assert not elsewhere.exists()
@@ -499,7 +503,7 @@ def test_export_shows_how_far_it_is_on_a_terminal(ledger: Ledger) -> None:
     assert shown.endswith(b"3 exchanges exported\r\n")
 
 
-# --- replay and forget ------------------------------------------------------------------------------------------
+# --- replay and wait --------------------------------------------------------------------------------------------
 
 
 @contextlib.contextmanager
@@ -565,7 +569,16 @@ def test_set_aside_for_which_nothing_can_be_done(ledger: Ledger, tmp_path: Path)
     assert file.read_text() == f"{line}\n"
 
 
-def test_forget(ledger: Ledger) -> None:
+def forget(ledger: Ledger, name: str) -> dict[str, int]:
+    """Do what playbooks/forget.yml does on the database's host."""
+    engine = ledger.database.engine("litellm_maintenance", MAINTENANCE_PASSWORD)
+    with engine.begin() as connection:
+        removed = connection.exec_driver_sql("SELECT * FROM forget_end_user(%s)", (name,)).all()
+    engine.dispose()
+    return {row.table_name: row.rows_removed for row in removed}
+
+
+def test_wait_and_forget(ledger: Ledger) -> None:
     asked = b'{"user": "anna"}'
     kept = [ledger.spool_exchange(b'{"user": "bert"}'), ledger.spool_exchange(b'{"text": "anna"}')]
     for ago in (1, 86_400 * 2):
@@ -573,33 +586,29 @@ def test_forget(ledger: Ledger) -> None:
     ledger.spool_half("usage", ledger.spool_exchange(), None, end_user="anna")
     ledger.drain()
     ledger.spool_exchange(asked)  # still in the spool
-    out, err = ledger.run("ledger", "forget", "--end-user", "anna", code=1)
-    assert "Remove all exchanges of end user 'anna' for good?" in err
     with draining(ledger):
-        out, err = ledger.run("ledger", "forget", "--end-user", "anna", "--yes", "--json")
-    assert (json.loads(out), err) == ({"requests": 4, "responses": 4, "usages": 1}, "")
+        assert ledger.run("ledger", "wait", "--end-user", "anna") == ("", "")
+    assert forget(ledger, "anna") == {"requests": 4, "responses": 4, "usages": 1}
     for table in ("requests", "responses"):
         rows = ledger.database.rows(f"SELECT id FROM {table} ORDER BY id")  # noqa: S608 - names of tables
         assert [row["id"] for row in rows] == sorted(kept)
-    out, _ = ledger.run("ledger", "forget", "--end-user", "anna", "--yes")
-    assert out == "requests: 0\nresponses: 0\nusages: 0\n"
+    assert forget(ledger, "anna") == {"requests": 0, "responses": 0, "usages": 0}
 
 
-def test_forget_nobody(ledger: Ledger) -> None:
-    assert "--end-user is empty" in ledger.fails("ledger", "forget", "--end-user", "", "--yes", code=2)
+def test_wait_for_nobody(ledger: Ledger) -> None:
+    assert "--end-user is empty" in ledger.fails("ledger", "wait", "--end-user", "", code=2)
 
 
-def test_forget_says_what_it_cannot_reach(ledger: Ledger) -> None:
+def test_wait_says_what_may_be_theirs_and_is_not_in_the_database(ledger: Ledger) -> None:
     refuse(ledger, refuse=True)
     ledger.spool_exchange(b'{"user": "anna"}', status=299)
     ledger.drain()
-    out, err = ledger.run("ledger", "forget", "--end-user", "anna", "--yes", code=1)
-    assert out.splitlines()[0] == "requests: 1"
-    assert "1 records are set aside in the spool, and some may be theirs: ledger replay, then forget again" in err
+    error = ledger.fails("ledger", "wait", "--end-user", "anna", code=3)
+    assert "1 records are set aside in the spool, and some may be theirs: ledger replay, then try again" in error
 
 
 @pytest.mark.parametrize("state", ["in the spool", "open"])
-def test_forget_removes_nothing_of_what_is_on_its_way(
+def test_wait_does_not_take_what_is_on_its_way_for_stored(
     ledger: Ledger, state: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Patience is a minute: the command's module is called with less."""
@@ -626,6 +635,6 @@ def test_help_has_the_exit_codes_and_every_command_is_in_the_runbook(ledger: Led
     out, _ = ledger.run("ledger", "--help", COLUMNS="200")
     assert "3 not found" in out
     runbook = Path("RUNBOOK.md").read_text()
-    for command in ("status", "tail", "show", "set-aside", "replay", "export", "forget"):
+    for command in ("status", "tail", "show", "set-aside", "replay", "export", "wait"):
         assert command in out
         assert f"litellm-sqlalchemy ledger {command}" in runbook

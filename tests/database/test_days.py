@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection
 
 from files import db_init
-from tests.fix_postgres import APPLICATION_PASSWORD, OWNER_PASSWORD, Database, run_db_init
+from tests.fix_postgres import MAINTENANCE_PASSWORD, OWNER_PASSWORD, Database, run_db_init
 from tests.fix_server import wait_for
 
 DAY = dt.timedelta(days=1)
@@ -171,7 +171,7 @@ def test_wherever_rows_are_they_come_to_their_day(owner: Connection, lost_since:
 def test_it_waits_for_who_writes_and_is_waited_for(owner: Connection, ledger_database: Database) -> None:
     today = midnight(owner)
     lose_days(owner, today + DAY)
-    application = ledger_database.engine("litellm_a", APPLICATION_PASSWORD)
+    application = ledger_database.engine()
     waiting = "SELECT count(*) FROM pg_locks WHERE NOT granted"
     with ThreadPoolExecutor() as threads:
         with application.begin() as drain:
@@ -229,11 +229,11 @@ def run_unit(database: Database) -> subprocess.CompletedProcess[str]:
             *command,
             f"--host={database.cluster.host}",
             f"--port={database.cluster.port}",
-            "-Ulitellm_owner",
+            "-Ulitellm_maintenance",
             database.name,
         ],
         input="\n".join(line.replace("\\\\", "\\") for line in lines) + "\n",
-        env={"PGPASSWORD": OWNER_PASSWORD},
+        env={"PGPASSWORD": MAINTENANCE_PASSWORD},
         capture_output=True,
         text=True,
         check=False,

@@ -81,7 +81,7 @@ def test_what_runs_the_gateway_may_make_no_table(migrated: Database, driver: str
     bring_privileges_into_force(migrated.cluster, migrated.name)
     done = run(as_application(migrated))
     assert levels(done) == {}
-    assert "ok       schema: litellm may make no tables, as is right" in done.stdout
+    assert "ok       schema: litellm_a may make no tables, as is right" in done.stdout
 
 
 @pytest.mark.parametrize("password", ["not-the-secret", ""])
@@ -157,7 +157,7 @@ def test_tables_that_may_not_be_read(migrated: Database) -> None:
     execute(migrated, 'REVOKE SELECT ON "LiteLLM_UserTable", _prisma_migrations FROM litellm')
     done = run(as_application(migrated))
     assert levels(done) == {"migrations": "problem", "tables": "problem"}
-    assert "cure: GRANT SELECT ON _prisma_migrations TO litellm" in done.stdout
+    assert "cure: GRANT SELECT ON _prisma_migrations TO litellm_a" in done.stdout
     assert "may not be read and written: LiteLLM_UserTable\n" in done.stdout
 
 

@@ -28,7 +28,14 @@ from litellm_sqlalchemy.ledger import drain as drain_module
 from litellm_sqlalchemy.ledger.drain import Drain
 from litellm_sqlalchemy.ledger.spool import Record, Spool
 from tests.fix_bodies import BODIES, sse
-from tests.fix_postgres import APPLICATION_PASSWORD, Cluster, Database, run_db_init
+from tests.fix_postgres import (
+    LEDGER_PASSWORD,
+    READER_PASSWORD,
+    Cluster,
+    Database,
+    bring_privileges_into_force,
+    run_db_init,
+)
 from tests.fix_records import RECEIVED_AT, new_id, pair, part, rejected
 from tests.fix_server import wait_for
 from tests.ports import free_port
@@ -203,7 +210,7 @@ def test_any_bytes_in_the_same_bytes_out(
     exchange = new_id()
     headers = {"content-type": "text/event-stream" if stream else "application/json"}
     spool.append([part("request", exchange, question), part("response", exchange, answer, headers=headers)])
-    with ledger_database.engine().connect() as connection:
+    with ledger_database.engine("litellm_reader_a", READER_PASSWORD).connect() as connection:
         assert drain.run_once() == 2
         for table, body in (("requests", question), ("responses", answer)):
             text, other = connection.exec_driver_sql(
@@ -372,13 +379,13 @@ def test_what_was_committed_and_not_deleted_is_not_stored_twice(
 def test_what_fails_before_the_commit_stays_in_the_spool(
     drain: Drain, spool: Spool, ledger_database: Database, opened: Opened
 ) -> None:
-    ledger_database.cluster.execute("REVOKE INSERT ON responses FROM litellm", ledger_database.name)
+    ledger_database.cluster.execute("REVOKE INSERT ON responses FROM litellm_ledger", ledger_database.name)
     spool.append(pair(new_id()))
     with pytest.raises(ERRORS, match="permission denied for table responses"):
         drain.run_once()
     assert ledger_database.rows("SELECT count(*) FROM requests") == [{"count": 0}]
     assert spool.status().records == 2
-    ledger_database.cluster.execute("GRANT INSERT ON responses TO litellm", ledger_database.name)
+    ledger_database.cluster.execute("GRANT INSERT ON responses TO litellm_ledger", ledger_database.name)
     assert drain.run_once() == 2
 
 
@@ -421,7 +428,7 @@ def test_connections_that_are_cut_lose_nothing(
             for _ in range(20):
                 writer.append(pair(new_id()))
             ledger_database.cluster.execute(
-                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'litellm'"
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'litellm_ledger_a'"
             )
         wait_until_empty(path)
     assert count(ledger_database) == (500, 500)
@@ -439,6 +446,7 @@ def test_tables_that_are_not_there_yet_are_waited_for(
     with running(Drain(spool, empty_database.engine(), batch_records=20, batch_bytes=1 << 20), monkeypatch):
         wait_for(lambda: "action=waiting sqlstate=42P01" in caplog.text, "the drain waits")
         assert run_db_init(empty_database).returncode == 0
+        bring_privileges_into_force(empty_database.cluster, empty_database.name)
         wait_until_empty(tmp_path / "spool" / "spool.sqlite3")
     assert count(empty_database) == (1, 1)
 
@@ -462,30 +470,30 @@ def test_a_database_that_is_read_only_or_refuses_the_password_is_waited_for(
                 "read-only transaction",
             ),
             (
-                "ALTER ROLE litellm PASSWORD 'changed'",
-                f"ALTER ROLE litellm PASSWORD '{APPLICATION_PASSWORD}'",
+                "ALTER ROLE litellm_ledger_a PASSWORD 'changed'",
+                f"ALTER ROLE litellm_ledger_a PASSWORD '{LEDGER_PASSWORD}'",
                 "password authentication failed",
             ),
         ):
             execute(change)
-            execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'litellm'")
+            execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'litellm_ledger_a'")
             try:
                 writer.append(pair(new_id()))
                 wait_for(lambda: reason in caplog.text, reason)  # noqa: B023 - called at once
                 assert writer.status().records == 2
             finally:
                 execute(undo)
-                execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'litellm'")
+                execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'litellm_ledger_a'")
             wait_until_empty(path)
     assert count(ledger_database) == (2, 2)
-    assert APPLICATION_PASSWORD not in caplog.text
+    assert LEDGER_PASSWORD not in caplog.text
 
 
 def command(path: Path, database: Database, name: str, *options: str, **environment: str) -> "subprocess.Popen[str]":
     """Start `litellm-sqlalchemy` as its unit does: settings in the environment, the password in the credentials."""
     credentials = path.parent / "credentials"
     credentials.mkdir(exist_ok=True)
-    (credentials / "ledger_database_password").write_text(f"{APPLICATION_PASSWORD}\n")
+    (credentials / "ledger_database_password").write_text(f"{LEDGER_PASSWORD}\n")
     return subprocess.Popen(
         [sys.executable, "-m", "litellm_sqlalchemy.cli", name, *options],
         env={
@@ -564,7 +572,7 @@ def test_check_database(ledger_database: Database, tmp_path: Path) -> None:
     ]
     assert lines["server"].strip().startswith("17.")
     assert lines["driver"].strip().startswith("psycopg2 2.")
-    assert lines["user"].strip() == "litellm"
+    assert lines["user"].strip() == "litellm_ledger_a"
     assert lines["tls"].strip() == "none"
     out, err = command(path, ledger_database, "check-database", "--json").communicate()
     assert json.loads(out)["database"] == ledger_database.name
@@ -583,7 +591,7 @@ def test_check_database_tells_what_is_wrong(empty_database: Database, tmp_path: 
         assert (process.returncode, out) == (1, "")
         assert message in err
         assert err.count("\n") == 1
-        assert APPLICATION_PASSWORD not in err
+        assert LEDGER_PASSWORD not in err
 
 
 def test_the_services_tell_what_is_wrong_with_the_spool(ledger_database: Database, tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ from litellm_sqlalchemy.ledger.drain import Drain
 from litellm_sqlalchemy.ledger.exporter import DrainMetrics
 from litellm_sqlalchemy.ledger.metrics import Metrics
 from litellm_sqlalchemy.ledger.spool import Spool
-from tests.fix_postgres import APPLICATION_PASSWORD, Database
+from tests.fix_postgres import LEDGER_PASSWORD, Database
 from tests.fix_proxy import Proxy, proxy_to
 from tests.fix_records import new_id, pair, part, rejected
 from tests.fix_server import wait_for
@@ -210,7 +210,7 @@ def service(spool: Spool, database: Database, **settings: str) -> "subprocess.Po
     """Start the drain as its unit does."""
     credentials = spool.path.parents[1] / "credentials"
     credentials.mkdir(exist_ok=True)
-    (credentials / "ledger_database_password").write_text(APPLICATION_PASSWORD)
+    (credentials / "ledger_database_password").write_text(LEDGER_PASSWORD)
     return subprocess.Popen(
         [sys.executable, "-m", "litellm_sqlalchemy.cli", "drain"],
         env={

@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 
 from litellm_sqlalchemy.ledger import policy as policy_module
-from litellm_sqlalchemy.ledger import upkeep
 from litellm_sqlalchemy.ledger.drain import Drain
 from litellm_sqlalchemy.ledger.policy import Policy, Redaction, Redactor
 from litellm_sqlalchemy.ledger.rows import RowMaker
@@ -192,9 +191,10 @@ def test_an_end_user_s_name_may_be_of_any_length(
     new_drain().run_once()
     assert spool.status().rejected == 0
     assert ledger_database.rows("SELECT end_user FROM requests") == [{"end_user": name[:256]}]
-    engine = ledger_database.engine()
-    assert upkeep.forget(engine, name) == {"requests": 1, "responses": 1, "usages": 1}
-    engine.dispose()
+    removed = ledger_database.cluster.execute(
+        "SELECT * FROM forget_end_user(%(name)s)", ledger_database.name, {"name": name[:256]}
+    )
+    assert dict(removed) == {"requests": 1, "responses": 1, "usages": 1}
 
 
 def test_a_request_that_came_twice_is_open_no_longer(new_drain: Callable[..., Drain], spool: Spool) -> None:

@@ -1,10 +1,14 @@
 """roles/postgres17/files/privileges.sql: it says what is to be done, and after that has nothing to say."""
 
+from contextlib import nullcontext
+
 import pytest
-from sqlalchemy.exc import ProgrammingError
+from sqlalchemy.exc import DBAPIError
 
 from tests.fix_postgres import (
     APPLICATION_PASSWORD,
+    LEDGER_PASSWORD,
+    MAINTENANCE_PASSWORD,
     OWNER_PASSWORD,
     READER_PASSWORD,
     Database,
@@ -87,52 +91,117 @@ TO_READ = {  # how many rows there are to see of two requests without answers
     "SELECT * FROM exchange('c')": 2,
     "SELECT * FROM exchanges_between('-infinity', 'infinity')": 2,
 }
-PASSWORDS = {"litellm": APPLICATION_PASSWORD, "litellm_reader": READER_PASSWORD, "litellm_owner": OWNER_PASSWORD}
+PASSWORDS = {
+    "litellm_a": APPLICATION_PASSWORD,
+    "litellm_ledger_a": LEDGER_PASSWORD,
+    "litellm_reader_a": READER_PASSWORD,
+    "litellm_maintenance": MAINTENANCE_PASSWORD,
+}
+NOBODYS = [
+    "CREATE TABLE mine ()",
+    "CREATE FUNCTION mine() RETURNS int RETURN 1",
+    "DROP VIEW exchanges",
+    "TRUNCATE usages",
+    "DELETE FROM responses",
+    "UPDATE requests SET path = '/'",
+    "SELECT partman.run_maintenance()",
+    "SELECT lo_create(0)",
+    "TABLE pg_stat_statements",
+]
+MAINTENANCES = ["SELECT make_days()", "SELECT drop_days()", "SELECT * FROM forget_end_user('anna')"]
 REFUSED = {
-    "litellm": [
-        "CREATE TABLE mine ()",
-        "DROP VIEW exchanges",
-        "TRUNCATE usages",
-        "SELECT make_days()",
-        "SELECT drop_days()",
-        "SELECT * FROM partman.part_config",
+    "litellm_a": [
+        *(*NOBODYS, *MAINTENANCES, REQUEST.format(0), "TABLE exchanges", "TABLE ledger_alembic_version"),
+        *("SELECT count(*) FROM requests", "SELECT * FROM exchange('c')", "CREATE TEMPORARY TABLE mine ()"),
     ],
-    "litellm_reader": [
-        REQUEST.format(0),
-        "DELETE FROM requests",
-        "UPDATE usages SET cost = 0",
-        "SELECT * FROM forget_end_user('anna')",
-        "SELECT make_days()",
-        "SELECT drop_days()",
+    "litellm_ledger_a": [
+        *(*NOBODYS, *MAINTENANCES, "SELECT body FROM requests", "TABLE responses", "SELECT count(*) FROM usages"),
+        *(
+            "TABLE exchanges",
+            "UPDATE responses SET id = id",
+            'SELECT FROM "LiteLLM"',
+            'INSERT INTO "LiteLLM" VALUES (1)',
+        ),
     ],
+    "litellm_reader_a": [
+        *(*NOBODYS, *MAINTENANCES, REQUEST.format(0), 'SELECT FROM "LiteLLM"', "CREATE TEMPORARY TABLE mine ()"),
+        "UPDATE partman.part_config SET retention = '1 day'",
+    ],
+    "litellm_maintenance": [*NOBODYS, REQUEST.format(0), "SELECT FROM requests", "TABLE exchanges", 'TABLE "LiteLLM"'],
 }
 
 
-def test_the_application_writes_and_forgets_and_the_reader_reads(ledger_database: Database) -> None:
+@pytest.fixture
+def with_litellm(ledger_database: Database) -> Database:
+    """A table of LiteLLM's beside the ledger's."""
     owner = ledger_database.engine("litellm_owner", OWNER_PASSWORD)
-    application = ledger_database.engine("litellm_a", APPLICATION_PASSWORD)
-    with application.begin() as connection:
+    with owner.begin() as connection:
+        connection.exec_driver_sql('CREATE TABLE "LiteLLM" (one serial)')
+    owner.dispose()
+    bring_privileges_into_force(ledger_database.cluster, ledger_database.name)
+    return ledger_database
+
+
+def test_each_does_its_own(with_litellm: Database) -> None:
+    drain = with_litellm.engine()
+    with drain.begin() as connection:
         for day in (0, -3):
             connection.exec_driver_sql(REQUEST.format(day))
-    # What maintenance and a new revision make is theirs as well, without a grant.
-    with owner.begin() as connection:
-        assert connection.exec_driver_sql("SELECT make_days()").scalar() == 1
-    assert bring_privileges_into_force(ledger_database.cluster, ledger_database.name) == []
-    assert run_db_init(ledger_database).returncode == 0
-    for query, rows in TO_READ.items():
-        assert len(ledger_database.rows(query)) == rows
+    drain.dispose()
+    application = with_litellm.engine("litellm_a", APPLICATION_PASSWORD)
     with application.begin() as connection:
+        connection.exec_driver_sql('INSERT INTO "LiteLLM" DEFAULT VALUES')
+        connection.exec_driver_sql('UPDATE "LiteLLM" SET one = 2')
+        assert connection.exec_driver_sql('DELETE FROM "LiteLLM" RETURNING one').scalar() == 2
+    application.dispose()
+    maintenance = with_litellm.engine("litellm_maintenance", MAINTENANCE_PASSWORD)
+    with maintenance.begin() as connection:
+        assert connection.exec_driver_sql("SELECT make_days()").scalar() == 1
+    # A day that is made is nobody's: it is reached by its table.
+    assert bring_privileges_into_force(with_litellm.cluster, with_litellm.name) == []
+    for query, rows in TO_READ.items():
+        assert len(with_litellm.rows(query)) == rows
+    reader = run_db_init(with_litellm, "--check", "--user=litellm_reader_a", password=READER_PASSWORD)
+    assert (reader.returncode, reader.stderr) == (0, "")
+    with maintenance.begin() as connection:
         removed = connection.exec_driver_sql("SELECT * FROM forget_end_user('anna')").all()
     assert [tuple(row) for row in removed] == [("requests", 2), ("responses", 0), ("usages", 0)]
-    application.dispose()
-    owner.dispose()
+    maintenance.dispose()
 
 
 @pytest.mark.parametrize(
     ("role", "statement"), [(role, statement) for role, statements in REFUSED.items() for statement in statements]
 )
-def test_nobody_may_do_more(ledger_database: Database, role: str, statement: str) -> None:
-    engine = ledger_database.engine(role, PASSWORDS[role])
-    with engine.connect() as connection, pytest.raises(ProgrammingError, match=r"permission denied|must be owner"):
-        connection.exec_driver_sql(statement)
+def test_nobody_may_do_more(with_litellm: Database, role: str, statement: str) -> None:
+    with_litellm.cluster.execute("CREATE EXTENSION IF NOT EXISTS pg_stat_statements", with_litellm.name)
+    bring_privileges_into_force(with_litellm.cluster, with_litellm.name)
+    engine = with_litellm.engine(role, PASSWORDS[role])
+    with engine.connect() as connection, pytest.raises(DBAPIError, match=r"permission denied|must be owner|read-only"):
+        connection.exec_driver_sql(statement.replace("%", "%%"))
     engine.dispose()
+
+
+ANSWER = (
+    "INSERT INTO responses (received_at, id, call_id, finished_at, outcome, cache_hit, headers, body_size)"
+    " SELECT received_at, id, call_id, {}, '{}', false, '{{}}', 0 FROM requests"
+)
+
+
+@pytest.mark.parametrize(
+    ("finished_at", "outcome", "kept"),
+    [("NULL", "interrupted", False), ("now()", "interrupted", True), ("now()", "completed", True)],
+)
+def test_an_answer_that_is_whole_stays_as_it_is(
+    ledger_database: Database, finished_at: str, outcome: str, kept: bool
+) -> None:
+    """The drain may replace what says that nobody saw the end; not even the owner may change another by accident."""
+    ledger_database.cluster.execute(REQUEST.format(0), ledger_database.name)
+    ledger_database.cluster.execute(ANSWER.format(finished_at, outcome), ledger_database.name)
+    for role, password in (("litellm_ledger_a", LEDGER_PASSWORD), ("litellm_owner", OWNER_PASSWORD)):
+        engine = ledger_database.engine(role, password)
+        with (
+            engine.connect() as connection,
+            pytest.raises(DBAPIError, match="a stored response is not changed") if kept else nullcontext(),
+        ):
+            connection.exec_driver_sql("UPDATE responses SET status = 200, error = NULL")
+        engine.dispose()

@@ -110,11 +110,24 @@ class Lab:
 
     @functools.cached_property
     def secrets(self) -> dict[str, str]:
-        """The secrets of the inventory, as long as no run was given others."""
+        """The secrets of the inventory, as long as no run was given others; the passwords of logins by the logins' names."""
         command = ["ansible-vault", "view", "inventory/lab/group_vars/all/vault.yml"]
         text = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
-        secrets: dict[str, str] = yaml.safe_load(text)
-        return secrets
+        secrets: dict[str, Any] = yaml.safe_load(text)
+        logins = secrets.pop("postgres17_logins")
+        return secrets | {login["name"]: login["password"] for its in logins.values() for login in its}
+
+    def logins(self, **passwords: list[str]) -> dict[str, list[dict[str, str]]]:
+        """Give postgres17_logins, with further logins of groups: litellm_b and so on."""
+        names = {"application": "litellm", "ledger": "litellm_ledger", "reader": "litellm_reader"}
+        return {
+            group: [{"name": f"{name}_a", "password": self.secrets[f"{name}_a"]}]
+            + [
+                {"name": f"{name}_{letter}", "password": password}
+                for letter, password in zip("bcd", passwords.get(group, []), strict=False)
+            ]
+            for group, name in names.items()
+        }
 
     @functools.cached_property
     def models(self) -> list[dict[str, Any]]:

@@ -9,12 +9,19 @@ from tests.ports import free_port
 
 SECRETS = {
     "postgres17_owner_password": "owner-password-of-the-test",
-    "postgres17_application_password": "application-password-of-the-test",
-    "postgres17_reader_password": "reader-password-of-the-test",
     "litellm_gateway_master_key": "sk-master-key-of-the-test",
     "litellm_gateway_salt_key": "sk-salt-key-of-the-test",
     "vault_openai_api_key": "sk-provider-key-of-the-test",
 }
+LOGINS = {
+    "application": [
+        {"name": "litellm_a", "password": "old-application-password-of-the-test"},
+        {"name": "litellm_b", "password": "application-password-of-the-test"},
+    ],
+    "ledger": [{"name": "litellm_ledger_a", "password": "ledger-password-of-the-test"}],
+    "reader": [{"name": "litellm_reader_a", "password": "reader-password-of-the-test"}],
+}
+PASSWORDS = [login["password"] for logins in LOGINS.values() for login in logins]
 
 
 def variables() -> dict[str, Any]:
@@ -26,6 +33,7 @@ def variables() -> dict[str, Any]:
         "litellm_gateway_port": free_port(),
         "litellm_gateway_ledger_metrics_port": free_port(),
         "postgres17_port": free_port(),
+        "postgres17_logins": LOGINS,
         **SECRETS,
     }
 

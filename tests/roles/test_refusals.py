@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from tests.roles.fix_production import group_vars, variables
+from tests.roles.fix_production import LOGINS, PASSWORDS, group_vars, variables
 
 GROUPS = {"postgres17": "database", "schema_init": "gateway", "litellm_gateway": "gateway"}
 MODEL = {"model_name": "m", "litellm_params": {"model": "openai/m", "api_key": "os.environ/NO_SUCH_KEY"}}
@@ -209,7 +209,30 @@ CASES = {
     "a retention in words": Case(
         "schema_init", {"schema_init_retention_days": "a month"}, ("'schema_init_retention_days' is of type", "int")
     ),
-    "two roles with one name": Case("postgres17", {"postgres17_reader": "litellm"}, ("must be three different names",)),
+    "two roles with one name": Case("postgres17", {"postgres17_reader": "litellm"}, ("must all be different",)),
+    "a login with the name of a role": Case(
+        "postgres17",
+        {"postgres17_logins": LOGINS | {"ledger": [{"name": "litellm_ledger", "password": PASSWORDS[0]}]}},
+        ("must all be different", "postgres17_logins"),
+    ),
+    "a login with a weak password": Case(
+        "postgres17",
+        {"postgres17_logins": LOGINS | {"ledger": [{"name": "litellm_ledger_a", "password": "short"}]}},
+        ("each password must have 16 characters",),
+    ),
+    "nobody to read": Case(
+        "postgres17", {"postgres17_logins": LOGINS | {"reader": []}}, ("postgres17_logins has an empty list",)
+    ),
+    "a part without logins": Case(
+        "postgres17",
+        {"postgres17_logins": {name: its for name, its in LOGINS.items() if name != "reader"}},
+        ("missing required arguments: reader found in postgres17_logins",),
+    ),
+    "settings of nobody": Case(
+        "postgres17",
+        {"postgres17_login_settings": {"readers": {"statement_timeout": "1min"}}},
+        ("postgres17_login_settings names readers", "application, ledger, maintenance, owner, reader"),
+    ),
     "a role's name with a hyphen": Case(
         "postgres17", {"postgres17_application": "my-app"}, ("small letters, digits and underscores",)
     ),

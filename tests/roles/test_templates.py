@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from litellm_sqlalchemy.settings import DrainSettings, load
-from tests.roles.fix_production import SECRETS, variables
+from tests.roles.fix_production import PASSWORDS, SECRETS, variables
 
 POLICIES = [{"capture": "metadata", "models": ["it's $HOME"]}, {"capture": "none", "keys": ["0123456789abcdef" * 4]}]
 REDACTIONS = [{"pattern": r"(['\"`])\w+@\w+\1|\$\(id\)", "replacement": "#' ü; $x"}]
@@ -66,7 +66,12 @@ def test_packages_come_from_pgdg_on_ubuntu_and_from_debian_on_debian(rendered: d
 
 
 def test_no_secret_is_rendered(rendered: dict[str, dict[str, str]]) -> None:
-    assert not [name for name, text in rendered["ubuntu"].items() for secret in SECRETS.values() if secret in text]
+    assert not [
+        name
+        for name, text in rendered["ubuntu"].items()
+        for secret in [*SECRETS.values(), *PASSWORDS]
+        if secret in text
+    ]
 
 
 def test_the_models_are_the_inventory_s(rendered: dict[str, dict[str, str]]) -> None:
@@ -108,6 +113,7 @@ def test_the_ledger_reads_what_the_inventory_says(
     assert json.loads(os.environ["LEDGER_POLICIES"]) == POLICIES
     assert json.loads(os.environ["LEDGER_REDACTIONS"]) == REDACTIONS
     assert (found.database_host, found.database_port) == ("192.168.10.19", COMMON["postgres17_port"])
+    assert found.database_user == "litellm_ledger_a"
     assert (found.on_spool_failure, found.spool_max_bytes, found.spool_alarm_ratio) == ("refuse", 10 << 30, 0.5)
     assert found.metrics_directory == Path("/run/litellm/metrics")
 
@@ -120,12 +126,14 @@ def test_the_command_keeps_the_password_out_of_its_arguments(rendered: dict[str,
     assert "password" not in execution.lower()
 
 
-def test_the_doctor_alone_sees_what_the_gateway_sees(rendered: dict[str, dict[str, str]], tmp_path: Path) -> None:
+def test_the_doctor_alone_sees_what_the_gateway_sees_and_who_asks_the_ledger_may_only_read(
+    rendered: dict[str, dict[str, str]], tmp_path: Path
+) -> None:
     """What the command gets, with root's files elsewhere, and setpriv replaced by what it would leave alone."""
     credentials, programs = tmp_path / "credentials", tmp_path / "bin"
     for directory in (credentials, programs):
         directory.mkdir()
-    for name in ("ledger_database_password", "DATABASE_URL", "DATABASE_URL_READ_REPLICA"):
+    for name in ("ledger_database_password", "ledger_reader_password", "DATABASE_URL", "DATABASE_URL_READ_REPLICA"):
         (credentials / name).write_text(f"secret of {name}")
     (tmp_path / "ledger.env").write_text(rendered["ubuntu"]["ledger.env"])
     for name, does in (("id", "echo 0"), ("setpriv", 'echo "$@" >&2; exec env --null')):
@@ -133,7 +141,7 @@ def test_the_doctor_alone_sees_what_the_gateway_sees(rendered: dict[str, dict[st
         (programs / name).chmod(0o755)
     script = rendered["ubuntu"]["litellm-sqlalchemy"].replace("/etc/litellm", str(tmp_path))
     seen = {}
-    for command in ("doctor", "ledger"):
+    for command in ("check-database", "doctor", "ledger"):
         done = subprocess.run(
             ["sh", "-s", command],
             input=script,
@@ -144,10 +152,16 @@ def test_the_doctor_alone_sees_what_the_gateway_sees(rendered: dict[str, dict[st
         )
         assert "secret" not in done.stderr  # its arguments
         seen[command] = dict(line.split("=", 1) for line in done.stdout.split("\0")[:-1])
-        assert seen[command]["LEDGER_DATABASE_PASSWORD"] == "secret of ledger_database_password"
     names = ("DATABASE_URL", "DATABASE_URL_READ_REPLICA", *ENVIRONMENT)
     assert [seen["doctor"].get(name) for name in names] == ["secret of DATABASE_URL", None, *ENVIRONMENT.values()]
     assert not seen["ledger"].keys() & set(names)
+    assert {
+        command: (its["LEDGER_DATABASE_USER"], its["LEDGER_DATABASE_PASSWORD"]) for command, its in seen.items()
+    } == {
+        "check-database": ("litellm_ledger_a", "secret of ledger_database_password"),
+        "doctor": ("litellm_ledger_a", "secret of ledger_database_password"),
+        "ledger": ("litellm_reader_a", "secret of ledger_reader_password"),
+    }
 
 
 @pytest.mark.parametrize("unit", ["litellm.service", "ledger-drain.service"])

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import psycopg2
-from sqlalchemy import Column, Connection, Engine, MetaData, Table, event, exists, select
+from sqlalchemy import Column, Connection, Engine, MetaData, Table, event, exists, func, select, update
 from sqlalchemy.dialects.postgresql import INET, JSONB, dialect, insert
 from sqlalchemy.engine.interfaces import DBAPIConnection, Dialect
 from sqlalchemy.schema import CreateTable
@@ -166,17 +166,24 @@ def _merge(connection: Connection, table: Table, rows: Sequence[bytes]) -> None:
                 REQUESTS.columns.received_at == incoming.columns.received_at, REQUESTS.columns.id == incoming.columns.id
             )
         )
-    statement = insert(table).from_select(names, new)
-    if table is RESPONSES:
-        key = ("received_at", "id")
-        statement = statement.on_conflict_do_update(
-            index_elements=key,
-            set_={name: statement.excluded[name] for name in names if name not in key},
-            where=(table.columns.outcome == "interrupted") & table.columns.finished_at.is_(None),
-        )
-    else:
-        statement = statement.on_conflict_do_nothing()
-    connection.execute(statement)
+    added = connection.execute(insert(table).from_select(names, new).on_conflict_do_nothing())
+    if table is RESPONSES and added.rowcount < len(rows):
+        _replace_interrupted(connection)
+
+
+def _replace_interrupted(connection: Connection) -> None:
+    # Not ON CONFLICT DO UPDATE: whoever refers to EXCLUDED must be allowed to read the table's column of that name, and
+    # the drain may read no bodies.
+    there, incoming = RESPONSES.columns, _temporary(RESPONSES).columns
+    # As literals, that PostgreSQL looks into their days alone.
+    first, last = connection.execute(select(func.min(incoming.received_at), func.max(incoming.received_at))).one()
+    connection.execute(
+        update(RESPONSES)
+        .values({column.name: incoming[column.name] for column in there if not column.primary_key})
+        .where(there.received_at.between(first, last))
+        .where(there.received_at == incoming.received_at, there.id == incoming.id)
+        .where(there.outcome == "interrupted", there.finished_at.is_(None), incoming.finished_at.is_not(None))
+    )
 
 
 # --- COPY's binary format: each value with its length before it -------------------------------------------------

@@ -1,4 +1,4 @@
-"""What a person has done with the ledger: records that were set aside tried again, an end user forgotten."""
+"""What a person has done with the ledger: records that were set aside tried again, an end user's exchanges waited for."""
 
 import base64
 import errno
@@ -21,7 +21,6 @@ OPEN_OF_USER = text("""
 SELECT id FROM requests
  WHERE end_user = :name AND id = ANY(CAST(:open AS uuid[])) AND received_at >= to_timestamp(:since)
 """)
-FORGET = text("SELECT table_name, rows_removed FROM forget_end_user(:name)")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,18 +122,3 @@ def _what_waits(spool: Spool, engine: Engine, name: str, places: range) -> str |
         ids = [exchange.hex() for exchange in opened]
         theirs = connection.execute(OPEN_OF_USER, {"name": name[:LONGEST_END_USER], "open": ids, "since": since}).all()
     return f"{len(theirs):,} of their exchanges have not come to their end" if theirs else None
-
-
-def forget(engine: Engine, name: str) -> dict[str, int]:
-    """Remove the exchanges of an end user from the database.
-
-    Args:
-        engine: The database.
-        name: The end user, as the requests or LiteLLM name it.
-
-    Returns:
-        How many rows were removed of each table.
-    """
-    with engine.begin() as connection:
-        removed = connection.execute(FORGET, {"name": name[:LONGEST_END_USER]})
-        return {row.table_name: row.rows_removed for row in removed}

@@ -39,7 +39,7 @@ def second_day(lab: Lab, gateway: Host) -> Generator[None]:
             litellm_gateway_ledger_policies=POLICIES,
             litellm_gateway_ledger_redactions=REDACTIONS,
             litellm_gateway_ledger_metrics_port=METRICS_PORT,
-            postgres17_application_password=DATABASE_PASSWORD,
+            postgres17_logins=lab.logins(ledger=[DATABASE_PASSWORD]),
             postgres17_port=DATABASE_PORT,
         )
         yield

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
+import pytest
 from testinfra.host import Host
 
 from tests.hosts.lab import CHECKOUT, DATABASE, Lab
@@ -71,19 +72,40 @@ def test_the_database_is_out_of_reach(lab: Lab, client: httpx.Client) -> None:
 
 
 def test_the_owner_s_password_is_wrong(lab: Lab) -> None:
-    run = lab.playbook("--limit=gateway", variables={"schema_init_password": "not-the-password"})
+    """It is asked for where there is something to migrate, such as another retention."""
+    wrong = {"schema_init_password": "not-the-password", "schema_init_retention_days": 36_500}
+    run = lab.playbook("--limit=gateway", variables=wrong)
 
     assert not run.succeeded
     assert f"PostgreSQL at {DATABASE}:5432 refuses role litellm_owner on database litellm_db" in run.output
     assert "password authentication failed" in run.output
     assert "not-the-password" not in run.output
+    assert lab.sql("SELECT rolcanlogin FROM pg_roles WHERE rolname = 'litellm_owner'") == [{"rolcanlogin": False}]
 
 
 def test_the_application_s_password_is_wrong(lab: Lab, client: httpx.Client) -> None:
     run = lab.playbook("--limit=gateway", variables={"litellm_gateway_database_password": "not-the-password"})
 
     assert not run.succeeded
-    assert f"PostgreSQL at {DATABASE}:5432 refuses role litellm on database litellm_db" in run.output
+    assert "problem  connection" in run.output
+    assert "litellm_a" in run.output
+    assert "not-the-password" not in run.output
+    # The gateway that ran goes on with the password that it had.
+    lab.exchange(ask(client))
+
+
+@pytest.mark.parametrize(
+    ("variable", "login"),
+    [
+        ("litellm_gateway_ledger_database_password", "litellm_ledger_a"),
+        ("schema_init_reader_password", "litellm_reader_a"),
+    ],
+)
+def test_a_login_s_password_is_wrong(lab: Lab, client: httpx.Client, variable: str, login: str) -> None:
+    run = lab.playbook("--limit=gateway", variables={variable: "not-the-password"})
+
+    assert not run.succeeded
+    assert f"PostgreSQL at {DATABASE}:5432 refuses role {login} on database litellm_db" in run.output
     assert "password authentication failed" in run.output
     assert "not-the-password" not in run.output
     # The gateway that ran goes on with the password that it had.
@@ -99,9 +121,9 @@ def test_passwords_changed_by_hand_are_set_right(lab: Lab, client: httpx.Client)
     lab.script(
         "database",
         """runuser --user postgres -- psql <<'SQL'
-        ALTER ROLE litellm PASSWORD 'by hand';
+        ALTER ROLE litellm_ledger_a PASSWORD 'by hand';
         ALTER ROLE litellm_owner PASSWORD 'by hand';
-        SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'litellm';
+        SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'litellm_ledger_a';
 SQL
 """,
     )
