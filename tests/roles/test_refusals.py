@@ -127,6 +127,42 @@ CASES = {
         {"litellm_gateway_ledger_metrics_port": "{{ litellm_gateway_port }}"},
         ("litellm_gateway_ledger_metrics_port", "another one than litellm_gateway_port"),
     ),
+    "plain HTTP at the gateway's own port": Case(
+        "litellm_gateway",
+        {"litellm_gateway_http_loopback_port": "{{ litellm_gateway_port }}"},
+        ("litellm_gateway_http_loopback_port", "another one than litellm_gateway_port"),
+    ),
+    "a size that nginx can't read": Case(
+        "litellm_gateway",
+        {"litellm_gateway_request_max": "100 MB"},
+        ("litellm_gateway_request_max as nginx writes it, such as 100m",),
+    ),
+    "TLS of the last century": Case(
+        "litellm_gateway", {"litellm_gateway_tls_minimum": "1.0"}, ("litellm_gateway_tls_minimum", "1.2, 1.3")
+    ),
+    "an address for an admin network": Case(
+        "litellm_gateway",
+        {"litellm_gateway_admin_networks": ["10.0.0.0/24", "10.0.0.5"]},
+        ("have 10.0.0.5: write each as a network with its prefix length",),
+    ),
+    "a proxy's network with host bits": Case(
+        "litellm_gateway",
+        {"litellm_gateway_trusted_proxies": ["10.0.0.5/24", "fd00::/64"]},
+        ("have 10.0.0.5/24: write each as a network", "no host bits"),
+    ),
+    "all that the front can be told": Case(
+        "litellm_gateway",
+        {
+            "litellm_gateway_admin_networks": ["10.0.0.0/24", "10.0.1.5/32", "fd00::/64"],
+            "litellm_gateway_trusted_proxies": ["10.0.0.5/32"],
+            "litellm_gateway_http_loopback_port": 4002,
+            "litellm_gateway_requests_per_second_per_client": 0,
+            "litellm_gateway_connections_per_client": 0,
+            "litellm_gateway_tls_minimum": "1.2",
+            "litellm_gateway_previous_master_keys": ["sk-previous-key-of-the-test"],
+        },
+        ("nothing refused",),
+    ),
     "an unknown way to fail": Case(
         "litellm_gateway",
         {"litellm_gateway_ledger_on_spool_failure": "ignore"},
