@@ -1,5 +1,6 @@
 """Try to connect to ADDRESS PORT, and print what came of it: a firewall that drops lets nothing come."""
 
+import errno
 import socket
 import sys
 
@@ -12,5 +13,5 @@ except TimeoutError:
 except ConnectionRefusedError:
     answer = "closed"
 except OSError as error:
-    answer = "not let out" if error.errno in {1, 101, 113} else str(error)
+    answer = "not let out" if error.errno in {errno.EPERM, errno.EACCES, errno.EHOSTUNREACH} else str(error)
 print(answer)  # noqa: T201
