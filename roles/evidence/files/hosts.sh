@@ -27,12 +27,11 @@ finding "room for core dumps of what runs" 0 "$(
         sed -nE 's/^Max core file size +([^ ]+) +([^ ]+) .*/\1\n\2/p' "/proc/$process/limits" 2> /dev/null
     done | sort --unique | paste --serial --delimiters=,)"
 
-ours=()
-for path in /etc/litellm /etc/ssl/litellm /opt/litellm /var/lib/litellm /var/lib/postgresql /etc/postgresql /var/log/postgresql /var/log/journal \
-    /usr/local/bin/litellm-sqlalchemy /etc/litellm-firewall.nft; do
-    [ ! -e "$path" ] || ours+=("$path")
-done
-finding 'what any user can write' nothing "$(setpriv --reuid=65534 --regid=65534 --clear-groups \
-    find "${ours[@]}" -not -type l -writable -print 2> /dev/null | paste --serial --delimiters=' ')"
-finding 'secrets and logs that any user can read' nothing "$(setpriv --reuid=65534 --regid=65534 --clear-groups \
-    find "${ours[@]}" -type f -readable 2> /dev/null | grep -E '/credentials/|\.key$|/spool/|/var/log/|pg_hba|/base/' | paste --serial --delimiters=' ')"
+# Paths that the host has not are passed over. .lock is an empty file of uv's.
+as_any_user() { setpriv --reuid=65534 --regid=65534 --clear-groups "$@" 2> /dev/null | paste --serial --delimiters=' '; }
+finding 'what any user can write' nothing "$(as_any_user \
+    find /etc/litellm /etc/ssl/litellm /etc/litellm-firewall.nft /etc/systemd/system /usr/local/bin /opt/litellm /var/lib/litellm \
+    /etc/postgresql /var/lib/postgresql /var/log/postgresql /var/log/journal -not -type l -not -name .lock -writable)"
+finding 'secrets and logs that any user can read' nothing "$(as_any_user \
+    find /etc/litellm/credentials /etc/litellm/config.yaml /etc/ssl/litellm /var/lib/litellm /etc/postgresql/17/main/pg_hba.conf \
+    /var/lib/postgresql /var/log/postgresql /var/log/journal -type f -not -name '*.crt' -readable)"
