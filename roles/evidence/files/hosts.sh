@@ -17,9 +17,10 @@ else
 fi
 
 processes() {
-    local unit
+    local unit group
     for unit in "$@"; do
-        cat "/sys/fs/cgroup$(systemctl show --property=ControlGroup --value "$unit")/cgroup.procs"
+        group=$(systemctl show --property=ControlGroup --value "$unit")
+        [ -z "$group" ] || cat "/sys/fs/cgroup$group/cgroup.procs"
     done
 }
 finding "room for core dumps of what runs" 0 "$(
