@@ -9,7 +9,13 @@ import pytest
 
 from tests.roles.fix_production import LOGINS, PASSWORDS, group_vars, variables
 
-GROUPS = {"postgres17": "database", "schema_init": "gateway", "litellm_gateway": "gateway"}
+GROUPS = {
+    "postgres17": "database",
+    "schema_init": "gateway",
+    "litellm_gateway": "gateway",
+    "firewall": "gateway",
+    "host_hardening": "gateway",
+}
 MODEL = {"model_name": "m", "litellm_params": {"model": "openai/m", "api_key": "os.environ/NO_SUCH_KEY"}}
 
 
@@ -275,6 +281,30 @@ CASES = {
     "a database that means all": Case(
         "postgres17", {"postgres17_database": "all"}, ("none of them one of", "replication")
     ),
+    "a network without a length": Case(
+        "firewall",
+        {"firewall_gateway_networks": ["10.0.0.1"]},
+        ("networks of firewall_", "10.0.0.1", "prefix length"),
+    ),
+    "a rule without networks": Case(
+        "firewall", {"firewall_inbound": [{"name": "all", "ports": [9100]}]}, ("networks", "firewall_inbound")
+    ),
+    "a rule's name that is one more rule": Case(
+        "firewall",
+        {"firewall_outbound": [{"name": '" accept comment "', "networks": ["10.0.0.0/8"]}]},
+        ("letters, digits, spaces and hyphens",),
+    ),
+    "a port in words": Case(
+        "firewall",
+        {"firewall_inbound": [{"name": "web", "ports": ["https"], "networks": ["10.0.0.0/8"]}]},
+        ("ranges such as 8000-8100",),
+    ),
+    "no time to log in": Case("firewall", {"firewall_rollback_timeout": 5}, ("firewall_rollback_timeout is 20",)),
+    "a journal without a unit": Case(
+        "host_hardening", {"host_hardening_journal_size": "1 gigabyte"}, ("1 gigabyte", "such as 1G")
+    ),
+    "nothing wrong with the firewall": Case("firewall", {}, ("nothing refused",)),
+    "nothing wrong with the host": Case("host_hardening", {}, ("nothing refused",)),
     # Systems
     "an older Debian": Case(
         "postgres17",
