@@ -196,20 +196,36 @@ class Lab:
                 yield client
 
     @contextmanager
+    def client_certificate(self, login: str) -> Generator[Path]:
+        """The file of a login's certificate and key, as the gateway's host has them; empty if it has none."""
+        pair = f"/etc/ssl/litellm/client-{login}.crt /etc/ssl/litellm/client-{login}.key"
+        with tempfile.NamedTemporaryFile("w") as file:  # readable by its owner only
+            file.write(self.script("gateway", f"cat {pair} 2>/dev/null || true"))
+            file.flush()
+            yield Path(file.name)
+
+    @contextmanager
     def connection(
-        self,
-        user: str,
-        password: str,
-        *,
-        via: str = "gateway",
-        port: int = 5432,
-        sslmode: str = "require",
-        database: str = "litellm_db",
+        self, user: str, password: str, *, via: str = "gateway", port: int = 5432, **options: str
     ) -> "Generator[psycopg2.extensions.connection]":
-        """A connection to the database from a host of the lab."""
-        with self.tunnel(via, DATABASE, port) as local:
+        """A connection to the database from a host of the lab, with a certificate of the login's name if there is one.
+
+        Args:
+            user: The login.
+            password: Its password.
+            via: The host.
+            port: PostgreSQL's.
+            options: libpq's, in place of those that the gateway uses.
+        """
+        with self.client_certificate(user) as file, self.tunnel(via, DATABASE, port) as local:
+            its = {"sslcert": str(file), "sslkey": str(file)} if file.stat().st_size else {}
+            common = {"dbname": "litellm_db", "sslmode": "verify-full", "sslrootcert": str(CA), "host": DATABASE}
             connection = psycopg2.connect(
-                host="127.0.0.1", port=local, dbname=database, user=user, password=password, sslmode=sslmode
+                **{**common, **its, "connect_timeout": "30", **options},
+                user=user,
+                password=password,
+                port=local,
+                hostaddr="127.0.0.1",
             )
             connection.autocommit = True
             try:
