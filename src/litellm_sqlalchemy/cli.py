@@ -339,8 +339,8 @@ def wait(
 ) -> None:
     """Wait for up to a minute until all that an end user has asked so far is in the database, and answered.
 
-    Before they are forgotten, which is done on the database's host (playbooks/forget.yml). Ends with 3 if records are set
-    aside, which may be theirs.
+    Before they are forgotten, which is done on the database's host (playbooks/forget.yml). Ends with 3 if records are
+    set aside, which may be theirs.
     """
     if not end_user:
         _fail("--end-user is empty: name the end user", WRONG)

@@ -15,7 +15,13 @@ from hypothesis import strategies as st
 from sqlalchemy import Connection
 
 from files import db_init
-from tests.fix_postgres import MAINTENANCE_PASSWORD, OWNER_PASSWORD, Database, run_db_init
+from tests.fix_postgres import (
+    MAINTENANCE_PASSWORD,
+    OWNER_PASSWORD,
+    Database,
+    bring_privileges_into_force,
+    run_db_init,
+)
 from tests.fix_server import wait_for
 
 DAY = dt.timedelta(days=1)
@@ -266,6 +272,7 @@ def to_revision(database: Database, revision: str) -> None:
         head = connection.exec_driver_sql("SELECT to_regclass('usages')").scalar()
         (command.downgrade if head else command.upgrade)(config, revision)
     engine.dispose()
+    bring_privileges_into_force(database.cluster, database.name)
 
 
 OLD = """
@@ -289,6 +296,7 @@ def test_an_upgrade_keeps_every_row_and_a_downgrade_too(empty_database: Database
     assert len(before[0]) == 81
 
     assert run_db_init(empty_database).returncode == 0
+    bring_privileges_into_force(empty_database.cluster, empty_database.name)
 
     assert [empty_database.rows(sql) for sql in CONTENT] == before
     engine = empty_database.engine("litellm_owner", OWNER_PASSWORD)
@@ -309,6 +317,7 @@ def test_an_upgrade_keeps_every_row_and_a_downgrade_too(empty_database: Database
     assert [empty_database.rows(sql) for sql in CONTENT] == before
     assert empty_database.rows("SELECT nspname FROM pg_namespace WHERE nspname = 'partman'") == []
     assert run_db_init(empty_database).returncode == 0
+    bring_privileges_into_force(empty_database.cluster, empty_database.name)
     assert [empty_database.rows(sql) for sql in CONTENT] == before
 
 

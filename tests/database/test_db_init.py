@@ -19,6 +19,7 @@ from tests.fix_postgres import (
     Cluster,
     Database,
     Done,
+    bring_privileges_into_force,
     call_db_init,
     run_db_init,
     run_db_init_as_a_process,
@@ -143,6 +144,7 @@ def test_sql_makes_the_same_tables(empty_database: Database, ledger_database: Da
         cursor.execute(done.stdout)
     connection.close()
     assert run_db_init(empty_database, "--check").returncode == 0
+    bring_privileges_into_force(empty_database.cluster, empty_database.name)  # a schema has for each what they may see
     columns = (
         "SELECT table_name, column_name, data_type, is_nullable FROM information_schema.columns "
         "WHERE table_schema = 'public' ORDER BY table_name, ordinal_position"

@@ -25,7 +25,9 @@ DIRT = {
     "GRANT SELECT ON requests TO litellm, litellm_ledger_a": (
         "REVOKE SELECT ON TABLE requests FROM litellm_ledger_a CASCADE"
     ),
-    "GRANT SELECT (body) ON requests TO litellm_ledger": "REVOKE SELECT (body) ON TABLE requests FROM litellm_ledger CASCADE",
+    "GRANT SELECT (body) ON requests TO litellm_ledger": (
+        "REVOKE SELECT (body) ON TABLE requests FROM litellm_ledger CASCADE"
+    ),
     # What is taken of a table is taken of its columns as well: they are given anew.
     "GRANT UPDATE ON responses TO litellm_ledger": "GRANT UPDATE (status) ON TABLE responses TO litellm_ledger",
     "GRANT SELECT ON usages TO litellm_reader WITH GRANT OPTION": (
@@ -34,7 +36,8 @@ DIRT = {
     "REVOKE SELECT ON requests FROM litellm_reader": "GRANT SELECT ON TABLE requests TO litellm_reader",
     "REVOKE ALL ON requests FROM litellm_owner, litellm_ledger": "GRANT INSERT ON TABLE requests TO litellm_ledger",
     "ALTER DEFAULT PRIVILEGES FOR ROLE litellm_owner IN SCHEMA public GRANT DELETE ON TABLES TO litellm_reader": (
-        "ALTER DEFAULT PRIVILEGES FOR ROLE litellm_owner IN SCHEMA public REVOKE DELETE ON TABLES FROM litellm_reader CASCADE"
+        "ALTER DEFAULT PRIVILEGES FOR ROLE litellm_owner IN SCHEMA public"
+        " REVOKE DELETE ON TABLES FROM litellm_reader CASCADE"
     ),
     "ALTER DEFAULT PRIVILEGES FOR ROLE litellm_owner GRANT EXECUTE ON FUNCTIONS TO PUBLIC": (
         "ALTER DEFAULT PRIVILEGES FOR ROLE litellm_owner REVOKE EXECUTE ON FUNCTIONS FROM PUBLIC CASCADE"
@@ -44,7 +47,9 @@ DIRT = {
     "GRANT EXECUTE ON FUNCTION forget_end_user(text) TO litellm_ledger": (
         "REVOKE EXECUTE ON ROUTINE forget_end_user(text) FROM litellm_ledger CASCADE"
     ),
-    "GRANT EXECUTE ON FUNCTION lo_create(oid) TO PUBLIC": "REVOKE EXECUTE ON ROUTINE lo_create(oid) FROM PUBLIC CASCADE",
+    "GRANT EXECUTE ON FUNCTION lo_create(oid) TO PUBLIC": (
+        "REVOKE EXECUTE ON ROUTINE lo_create(oid) FROM PUBLIC CASCADE"
+    ),
     "GRANT USAGE ON SCHEMA partman TO litellm": "REVOKE USAGE ON SCHEMA partman FROM litellm CASCADE",
     "GRANT UPDATE ON partman.part_config TO litellm": (
         "REVOKE UPDATE ON TABLE partman.part_config FROM litellm CASCADE"

@@ -110,7 +110,7 @@ class Lab:
 
     @functools.cached_property
     def secrets(self) -> dict[str, str]:
-        """The secrets of the inventory, as long as no run was given others; the passwords of logins by the logins' names."""
+        """The secrets of the inventory, as long as no run was given others; of logins the passwords, by their names."""
         command = ["ansible-vault", "view", "inventory/lab/group_vars/all/vault.yml"]
         text = subprocess.run(command, cwd=CHECKOUT, capture_output=True, text=True, check=True).stdout
         secrets: dict[str, Any] = yaml.safe_load(text)

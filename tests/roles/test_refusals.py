@@ -9,7 +9,13 @@ import pytest
 
 from tests.roles.fix_production import LOGINS, PASSWORDS, group_vars, variables
 
-GROUPS = {"postgres17": "database", "schema_init": "gateway", "litellm_gateway": "gateway"}
+GROUPS = {
+    "postgres17": "database",
+    "schema_init": "gateway",
+    "litellm_gateway": "gateway",
+    "firewall": "gateway",
+    "host_hardening": "gateway",
+}
 MODEL = {"model_name": "m", "litellm_params": {"model": "openai/m", "api_key": "os.environ/NO_SUCH_KEY"}}
 
 
@@ -127,6 +133,42 @@ CASES = {
         {"litellm_gateway_ledger_metrics_port": "{{ litellm_gateway_port }}"},
         ("litellm_gateway_ledger_metrics_port", "another one than litellm_gateway_port"),
     ),
+    "plain HTTP at the gateway's own port": Case(
+        "litellm_gateway",
+        {"litellm_gateway_http_loopback_port": "{{ litellm_gateway_port }}"},
+        ("litellm_gateway_http_loopback_port", "another one than litellm_gateway_port"),
+    ),
+    "a size that nginx can't read": Case(
+        "litellm_gateway",
+        {"litellm_gateway_request_max": "100 MB"},
+        ("litellm_gateway_request_max as nginx writes it, such as 100m",),
+    ),
+    "TLS of the last century": Case(
+        "litellm_gateway", {"litellm_gateway_tls_minimum": "1.0"}, ("litellm_gateway_tls_minimum", "1.2, 1.3")
+    ),
+    "an address for an admin network": Case(
+        "litellm_gateway",
+        {"litellm_gateway_admin_networks": ["10.0.0.0/24", "10.0.0.5"]},
+        ("have 10.0.0.5: write each as a network with its prefix length",),
+    ),
+    "a proxy's network with host bits": Case(
+        "litellm_gateway",
+        {"litellm_gateway_trusted_proxies": ["10.0.0.5/24", "fd00::/64"]},
+        ("have 10.0.0.5/24: write each as a network", "no host bits"),
+    ),
+    "all that the front can be told": Case(
+        "litellm_gateway",
+        {
+            "litellm_gateway_admin_networks": ["10.0.0.0/24", "10.0.1.5/32", "fd00::/64"],
+            "litellm_gateway_trusted_proxies": ["10.0.0.5/32"],
+            "litellm_gateway_http_loopback_port": 4002,
+            "litellm_gateway_requests_per_second_per_client": 0,
+            "litellm_gateway_connections_per_client": 0,
+            "litellm_gateway_tls_minimum": "1.2",
+            "litellm_gateway_previous_master_keys": ["sk-previous-key-of-the-test"],
+        },
+        ("nothing refused",),
+    ),
     "an unknown way to fail": Case(
         "litellm_gateway",
         {"litellm_gateway_ledger_on_spool_failure": "ignore"},
@@ -239,6 +281,30 @@ CASES = {
     "a database that means all": Case(
         "postgres17", {"postgres17_database": "all"}, ("none of them one of", "replication")
     ),
+    "a network without a length": Case(
+        "firewall",
+        {"firewall_gateway_networks": ["10.0.0.1"]},
+        ("networks of firewall_", "10.0.0.1", "prefix length"),
+    ),
+    "a rule without networks": Case(
+        "firewall", {"firewall_inbound": [{"name": "all", "ports": [9100]}]}, ("networks", "firewall_inbound")
+    ),
+    "a rule's name that is one more rule": Case(
+        "firewall",
+        {"firewall_outbound": [{"name": '" accept comment "', "networks": ["10.0.0.0/8"]}]},
+        ("letters, digits, spaces and hyphens",),
+    ),
+    "a port in words": Case(
+        "firewall",
+        {"firewall_inbound": [{"name": "web", "ports": ["https"], "networks": ["10.0.0.0/8"]}]},
+        ("ranges such as 8000-8100",),
+    ),
+    "no time to log in": Case("firewall", {"firewall_rollback_timeout": 5}, ("firewall_rollback_timeout is 20",)),
+    "a journal without a unit": Case(
+        "host_hardening", {"host_hardening_journal_size": "1 gigabyte"}, ("1 gigabyte", "such as 1G")
+    ),
+    "nothing wrong with the firewall": Case("firewall", {}, ("nothing refused",)),
+    "nothing wrong with the host": Case("host_hardening", {}, ("nothing refused",)),
     # Systems
     "an older Debian": Case(
         "postgres17",

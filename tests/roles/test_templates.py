@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -14,6 +15,21 @@ from tests.roles.fix_production import PASSWORDS, SECRETS, variables
 POLICIES = [{"capture": "metadata", "models": ["it's $HOME"]}, {"capture": "none", "keys": ["0123456789abcdef" * 4]}]
 REDACTIONS = [{"pattern": r"(['\"`])\w+@\w+\1|\$\(id\)", "replacement": "#' ü; $x"}]
 ENVIRONMENT = {"PRISMA_CLIENT_DRIVER": "psycopg", "OTHER": "it's $HOME"}
+FIREWALL = {
+    "firewall_ssh_networks": ["10.1.0.0/16", "10.1.2.0/24", "2001:db8::/64"],
+    "firewall_services": [{"name": "gateway", "ports": [4000], "networks": ["10.0.0.0/8"]}],
+    "firewall_endpoints": [
+        "http://models.example:8080/v1",
+        "https://192.0.2.7/v1",
+        "postgresql://[2001:db8::1]:5433",
+        "os.environ/API_BASE",
+        "",
+    ],
+    "firewall_outbound": [
+        {"name": "logs", "protocol": "udp", "ports": [514, "6514-6515"], "networks": ["192.0.2.9/32"]}
+    ],
+    "firewall_web_networks": [],
+}
 SYSTEMS = {"ubuntu": ("Ubuntu", "24.04", "noble"), "debian": ("Debian", "13.1", "trixie")}
 
 
@@ -35,6 +51,7 @@ def rendered(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, st
             "litellm_gateway_ledger_policies": POLICIES,
             "litellm_gateway_ledger_redactions": REDACTIONS,
             "litellm_gateway_environment": ENVIRONMENT,
+            **FIREWALL,
             **common,
         }
         extra = directory.with_suffix(".json")
@@ -63,6 +80,21 @@ def test_packages_come_from_pgdg_on_ubuntu_and_from_debian_on_debian(rendered: d
     url = "https://apt.postgresql.org/pub/repos/apt"
     assert rendered["ubuntu"]["repository"] == f"True\n{url} noble-pgdg\n"
     assert rendered["debian"]["repository"] == f"False\n{url} trixie-pgdg\n"
+
+
+def test_the_firewall_tells_addresses_from_names_and_merges_networks(rendered: dict[str, dict[str, str]]) -> None:
+    lines = [line.strip() for line in rendered["ubuntu"]["litellm-firewall.nft"].splitlines()]
+    rules = [line.partition(" comment ")[0] for line in lines if re.match(r"ip6? [sd]addr \{", line)]
+    assert rules == [
+        "ip saddr { 10.1.0.0/16 } tcp dport { 22 } accept",
+        "ip6 saddr { 2001:db8::/64 } tcp dport { 22 } accept",
+        "ip saddr { 10.0.0.0/8 } tcp dport { 4000 } accept",
+        "ip daddr { 0.0.0.0/0 } tcp dport { 8080 } accept",
+        "ip6 daddr { ::/0 } tcp dport { 8080 } accept",
+        "ip daddr { 192.0.2.7/32 } tcp dport { 443 } accept",
+        "ip6 daddr { 2001:db8::1/128 } tcp dport { 5433 } accept",
+        "ip daddr { 192.0.2.9/32 } udp dport { 514, 6514-6515 } accept",
+    ]
 
 
 def test_no_secret_is_rendered(rendered: dict[str, dict[str, str]]) -> None:

@@ -162,7 +162,7 @@ def _merge(connection: Connection, table: Table, rows: Sequence[bytes]) -> None:
     new = select(incoming)
     if table is USAGES:  # what the policies keep out has no request
         new = new.where(
-            exists().where(
+            exists(REQUESTS.columns.id).where(  # of *, the drain may not read all
                 REQUESTS.columns.received_at == incoming.columns.received_at, REQUESTS.columns.id == incoming.columns.id
             )
         )

@@ -1,4 +1,4 @@
-"""What a person has done with the ledger: records that were set aside tried again, an end user's exchanges waited for."""
+"""What a person has done with the ledger: records that were set aside tried again, an end user's exchanges awaited."""
 
 import base64
 import errno

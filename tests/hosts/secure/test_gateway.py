@@ -34,6 +34,7 @@ def managed_from_elsewhere(lab: Lab) -> Generator[None]:
     with lab.upstream():
         lab.site(
             "--limit=gateway",
+            litellm_gateway_workers=2,
             litellm_gateway_models=[*lab.models, ECHO, SLOW],
             litellm_gateway_admin_networks=["192.0.2.0/24"],
             litellm_gateway_previous_master_keys=[PREVIOUS_KEY],

@@ -50,8 +50,9 @@ def test_plaintext_does_not_come_in(lab: Lab) -> None:
 def test_another_address_does_not_come_in(lab: Lab, role: str) -> None:
     password = lab.secrets.get(role, "any")
     with (
-        pytest.raises(psycopg2.OperationalError, match=r'pg_hba.conf rejects connection for host "192\.168\.10\.20"'),
-        lab.connection(role, password, via="model"),
+        pytest.raises(psycopg2.OperationalError, match=r'pg_hba.conf rejects connection for host "192\.168\.10\.19"'),
+        # The host's own one: no other comes past the firewall.
+        lab.connection(role, password, via="database"),
     ):
         pass
 

@@ -10,8 +10,8 @@ from tests.hosts.lab import UNITS, Lab
 
 GATEWAY_UNITS = UNITS["gateway"]
 ROLES = {
-    "gateway": ("litellm_gateway", "schema_init"),
-    "database": ("postgres17",),
+    "gateway": ("firewall", "host_hardening", "litellm_gateway", "schema_init"),
+    "database": ("firewall", "host_hardening", "postgres17"),
     "model": ("lab_model",),
 }
 
