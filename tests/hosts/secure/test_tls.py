@@ -3,11 +3,13 @@
 import functools
 import json
 import re
+import shutil
 import ssl
 import subprocess
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,7 @@ import pytest
 from testinfra.host import Host
 
 from tests.fix_certificates import Authority, Pair
-from tests.hosts.lab import CA, CHECKOUT, DATABASE, GATEWAY, Lab, eventually
+from tests.hosts.lab import CA, CHECKOUT, DATABASE, GATEWAY, Lab, Run, eventually
 
 LOGINS = ("litellm_a", "litellm_ledger_a", "litellm_reader_a")
 LOGIN = LOGINS[0]
@@ -148,7 +150,7 @@ def test_openssl_sees_it(gateway: Host, options: str, said: str) -> None:
 
 # What testssl.sh says that is as it should be.
 EXPECTED = {
-    "cert_revocation": "the deployment's CA has neither CRL nor OCSP: a login that is gone has no use for a certificate",
+    "cert_revocation": "the deployment's CA has neither CRL nor OCSP: who is no login has no use for a certificate",
     "overall_grade": "of the database: who asks for TLS may be told that there is none; our clients insist",
     "engine_problem": "of the openssl that testssl.sh uses: it can't test with GOST",
     "NPN": "there is none in TLS 1.3",
@@ -192,75 +194,148 @@ def testssl(lab: Lab, file: Path, port: str) -> dict[str, dict[str, str]]:
     return {row["id"]: row for row in rows}
 
 
-@contextmanager
-def going_on(lab: Lab) -> Generator[list[str]]:
-    """Calls to the gateway, and connections to the database by libpq, each anew.
+@dataclass
+class Found:
+    """What failed, and the numbers of the certificates that LiteLLM's login has shown."""
 
-    Yields:
-        What failed; when it has ended, all that did.
+    failed: list[str] = field(default_factory=list)
+    shown: list[int] = field(default_factory=list)
+
+
+@contextmanager
+def going_on(lab: Lab, *cas: Path) -> Generator[Found]:
+    """Calls to the gateway, queries as LiteLLM and connections as the drain, each by a new connection, all the while.
+
+    Args:
+        lab: The lab.
+        cas: Whom the clients of the gateway trust.
     """
-    failed: list[str] = []
-    end = threading.Event()
+    found, end, tls = Found(), threading.Event(), ssl.create_default_context()
+    for ca in cas:
+        tls.load_verify_locations(ca)
+    its = f"/etc/ssl/litellm/client-{LOGIN}"
+    url = (
+        f"postgresql://{LOGIN}:{lab.secrets[LOGIN]}@{DATABASE}:5432/litellm_db?connection_limit=1&sslmode=verify-full"
+        f"&sslrootcert=/etc/ssl/litellm/ca.crt&sslcert={its}.crt&sslkey={its}.key"
+    )
 
     def until_the_end(what: Callable[[], object]) -> None:
         while not end.is_set():
             try:
                 what()
             except Exception as error:  # noqa: BLE001 - whatever it is, it failed
-                failed.append(repr(error))
+                found.failed.append(repr(error))
 
     def call() -> None:
         with httpx.Client(verify=tls, trust_env=False, timeout=60) as client:
             client.get(f"https://127.0.0.1:{local}/health/liveliness").raise_for_status()
 
-    tls = ssl.create_default_context(cafile=CA)
-    with lab.tunnel("model", GATEWAY, 4000) as local:
-        connect = functools.partial(lab.script, "gateway", "litellm-sqlalchemy check-database")
+    def read() -> None:
+        assert queries.stdout
+        found.shown.extend(map(int, queries.stdout))
+
+    connect = functools.partial(lab.script, "gateway", "litellm-sqlalchemy check-database")
+    as_litellm = "sudo setpriv --reuid=litellm --regid=litellm --clear-groups /opt/litellm/current/bin/python -I -"
+    command = ["ssh", "-F", lab.ssh_config, "gateway", as_litellm]
+    with (
+        lab.tunnel("model", GATEWAY, 4000) as local,
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as queries,
+    ):
+        assert queries.stdin
+        queries.stdin.write(QUERIES.format(url=url))
+        queries.stdin.close()
         threads = [threading.Thread(target=until_the_end, args=(what,)) for what in (call, connect)]
-        for thread in threads:
+        for thread in [*threads, reader := threading.Thread(target=read)]:
             thread.start()
         try:
-            yield failed
+            eventually(lambda: found.shown)
+            yield found
         finally:
             end.set()
             for thread in threads:
                 thread.join()
+            if queries.poll() is not None:
+                found.failed.append("a query of LiteLLM's login")
+            queries.terminate()
+            reader.join()
+
+
+def serials(gateway: Host) -> list[int]:
+    """The numbers of the certificates that PostgreSQL, the gateway and LiteLLM's login show."""
+    begins = (f"-starttls postgres -connect {DATABASE}:5432", f"-connect {GATEWAY}:4000")
+    commands = [f"echo | openssl s_client {begin} 2>/dev/null | openssl x509 -noout -serial" for begin in begins]
+    commands.append(f"openssl x509 -in /etc/ssl/litellm/client-{LOGIN}.crt -noout -serial")
+    return [int(gateway.check_output(command).removeprefix("serial="), 16) for command in commands]
+
+
+def renew(lab: Lab, **variables: Any) -> Run:
+    return lab.playbook(playbook="playbooks/renew_certificates.yml", variables=variables)
 
 
 def test_certificates_are_renewed_while_calls_go_on(lab: Lab, gateway: Host) -> None:
-    def serials() -> list[int]:
-        """Of what PostgreSQL shows, of what the gateway shows, and of LiteLLM's login."""
-        begins = (f"-starttls postgres -connect {DATABASE}:5432", f"-connect {GATEWAY}:4000")
-        commands = [f"echo | openssl s_client {begin} 2>/dev/null | openssl x509 -noout -serial" for begin in begins]
-        commands.append(f"openssl x509 -in /etc/ssl/litellm/client-{LOGIN}.crt -noout -serial")
-        return [int(gateway.check_output(command).removeprefix("serial="), 16) for command in commands]
-
-    its = f"/etc/ssl/litellm/client-{LOGIN}"
-    url = (
-        f"postgresql://{LOGIN}:{lab.secrets[LOGIN]}@{DATABASE}:5432/litellm_db?connection_limit=1&sslmode=verify-full"
-        f"&sslrootcert=/etc/ssl/litellm/ca.crt&sslcert={its}.crt&sslkey={its}.key"
-    )
-    before, keys = serials(), gateway.check_output("sha256sum /etc/ssl/litellm/*.key")
-    as_litellm = "sudo setpriv --reuid=litellm --regid=litellm --clear-groups /opt/litellm/current/bin/python -I -"
-    command = ["ssh", "-F", lab.ssh_config, "gateway", as_litellm]
-    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as queries:
-        assert queries.stdin
-        assert queries.stdout
-        queries.stdin.write(QUERIES.format(url=url))
-        queries.stdin.close()
-        assert int(queries.stdout.readline()) == before[-1]
-        with going_on(lab) as failed:
-            assert lab.playbook(playbook="playbooks/renew_certificates.yml").succeeded
-            after = serials()
-            for line in queries.stdout:  # it ends where a query fails
-                if int(line) == after[-1]:
-                    break
-            else:
-                pytest.fail("a query failed")
-        queries.terminate()
-    assert failed == []
+    before, keys = serials(gateway), gateway.check_output("sha256sum /etc/ssl/litellm/*.key")
+    with going_on(lab, CA) as found:
+        assert renew(lab).succeeded
+        after = serials(gateway)
+        eventually(lambda: after[-1] in found.shown)
+    assert found.failed == []
+    assert set(found.shown) == {before[-1], after[-1]}
     assert not set(after) & set(before)
     assert gateway.check_output("sha256sum /etc/ssl/litellm/*.key") == keys
+
+
+def test_another_ca_takes_the_place_of_the_one_before_while_calls_go_on(
+    lab: Lab, gateway: Host, authority: Authority, tmp_path: Path
+) -> None:
+    """As the runbook says it; the new CA is kept out of the inventory, which other labs use."""
+    old, new = tmp_path / "old.crt", tmp_path / "pki/ca.crt"
+    shutil.copy(CA, old)
+    command = ["openssl", "genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-384"]
+    key = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    another = {"pki_ca_private_key": key, "pki_directory": str(new.parent)}
+    assert lab.playbook(playbook="playbooks/secrets.yml", variables=another).succeeded
+    try:
+        with going_on(lab, CA, new) as found:
+            assert renew(lab, **another, pki_trusted_certificates=[str(old)]).succeeded
+            between = serials(gateway)
+            eventually(lambda: between[-1] in found.shown)
+            assert renew(lab, **another).succeeded
+            after = serials(gateway)
+            eventually(lambda: after[-1] in found.shown)
+        assert found.failed == []
+        refused(lab, "unknown ca", sslrootcert=str(new), **shown(authority.sign(LOGIN, "client", file="of-the-old")))
+        with lab.connection(LOGIN, lab.secrets[LOGIN], sslrootcert=str(new)):
+            pass
+    finally:
+        assert renew(lab, pki_trusted_certificates=[str(new)]).succeeded
+        assert renew(lab).succeeded
+
+
+def test_a_company_s_ca_signs_what_the_hosts_ask_for(lab: Lab, stranger: Authority, tmp_path: Path) -> None:
+    """The run stops, says what it waits for, and goes on when that is there."""
+    company = {
+        "pki_source": "csr",
+        "pki_directory": str(tmp_path),
+        "pki_trusted_certificates": [str(stranger.file), str(CA)],
+    }
+    asked: set[Path] = set()
+    try:
+        while not (run := renew(lab, **company)).succeeded:
+            requests = set(tmp_path.glob("*/*.csr")) - asked
+            assert requests
+            assert all(f"is missing: {request.with_suffix('.crt')}" in run.output for request in requests)
+            for request in requests:
+                stranger.sign_request(request)
+            asked |= requests
+        assert {f"{request.parent.name} {request.stem}" for request in asked} == {
+            *("database-1 postgresql", "gateway-1 gateway", "gateway-1 client-litellm_owner"),
+            *(f"gateway-1 client-{login}" for login in LOGINS),
+        }
+        with lab.connection(LOGIN, lab.secrets[LOGIN], sslrootcert=str(stranger.file)):
+            pass
+    finally:
+        assert renew(lab, pki_trusted_certificates=[str(stranger.file)]).succeeded
+        assert renew(lab).succeeded
 
 
 def test_who_is_to_renew_is_warned_before_a_certificate_expires(lab: Lab, gateway: Host, authority: Authority) -> None:
