@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
@@ -56,23 +57,23 @@ class Authority:
         self._key = loaded
         self.file = directory / "ca.crt"
         certificate = (
-            self._begun(common_name, self._key, days=3650)
+            self._begun(common_name, self._key.public_key(), days=3650)
             .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
             .sign(self._key, hashes.SHA256())
         )
         self.file.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
-    def _begun(self, common_name: str, key: ec.EllipticCurvePrivateKey, *, days: float) -> x509.CertificateBuilder:
+    def _begun(self, common_name: str, key: Any, *, days: float) -> x509.CertificateBuilder:
         now = datetime.now(UTC)
         return (
             x509.CertificateBuilder()
             .subject_name(_name(common_name))
             .issuer_name(_name(self._common_name))
-            .public_key(key.public_key())
+            .public_key(key)
             .serial_number(x509.random_serial_number())
             .not_valid_before(now - timedelta(days=400))
             .not_valid_after(now + timedelta(days=days))
-            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
             .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key()), critical=False)
         )
 
@@ -88,7 +89,7 @@ class Authority:
         """
         pair = Pair(self._directory / f"{file or name}.crt", self._directory / f"{file or name}.key")
         key = ec.generate_private_key(ec.SECP256R1())
-        builder = self._begun(name, key, days=days).add_extension(
+        builder = self._begun(name, key.public_key(), days=days).add_extension(
             x509.ExtendedKeyUsage([USAGES[usage]]), critical=False
         )
         if names:
@@ -100,6 +101,16 @@ class Authority:
         certificate = builder.sign(self._key, hashes.SHA256())
         pair.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         return pair
+
+    def sign_request(self, request: Path) -> None:
+        """Sign what somebody asks for; the certificate is put beside it."""
+        asked = x509.load_pem_x509_csr(request.read_bytes())
+        name = asked.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
+        builder = self._begun(str(name), asked.public_key(), days=365)
+        for extension in asked.extensions:
+            builder = builder.add_extension(extension.value, critical=extension.critical)
+        certificate = builder.sign(self._key, hashes.SHA256())
+        request.with_suffix(".crt").write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
 
 
 def _general(name: str) -> x509.GeneralName:

@@ -19,8 +19,11 @@ import httpx
 import psycopg2
 import testinfra
 import yaml
+from cryptography import x509
+from cryptography.x509.oid import NameOID
 from testinfra.host import Host
 
+from tests.fix_certificates import Authority
 from tests.ports import free_port, listens
 
 CHECKOUT = Path(__file__).parents[2]
@@ -195,21 +198,50 @@ class Lab:
             ) as client:
                 yield client
 
+    def authority(self, directory: Path) -> Authority:
+        """The deployment's own CA, with its key, to sign what it never would."""
+        ca = x509.load_pem_x509_certificate(CA.read_bytes())
+        name = ca.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
+        return Authority(directory, str(name), self.secrets["pki_ca_private_key"])
+
+    @contextmanager
+    def client_certificate(self, login: str) -> Generator[Path]:
+        """The file of a login's certificate and key: those of the gateway's host, or new ones if it has none."""
+        name = f"/etc/ssl/litellm/client-{login}"
+        with tempfile.TemporaryDirectory() as directory:
+            file = Path(directory, "both")
+            file.touch(mode=0o600)
+            file.write_text(self.script("gateway", f"[ ! -e {name}.key ] || cat {name}.crt {name}.key"))
+            if not file.stat().st_size:
+                pair = self.authority(Path(directory)).sign(login, "client")
+                file.write_text(pair.certificate.read_text() + pair.key.read_text())
+            yield file
+
     @contextmanager
     def connection(
-        self,
-        user: str,
-        password: str,
-        *,
-        via: str = "gateway",
-        port: int = 5432,
-        sslmode: str = "require",
-        database: str = "litellm_db",
+        self, user: str, password: str, *, via: str = "gateway", port: int = 5432, **options: Any
     ) -> "Generator[psycopg2.extensions.connection]":
-        """A connection to the database from a host of the lab."""
-        with self.tunnel(via, DATABASE, port) as local:
+        """A connection to the database from a host of the lab, with a certificate of the login's name.
+
+        Args:
+            user: The login.
+            password: Its password.
+            via: The host.
+            port: PostgreSQL's.
+            options: libpq's, in place of those that the gateway uses.
+        """
+        with self.client_certificate(user) as file, self.tunnel(via, DATABASE, port) as local:
+            usual: dict[str, Any] = {
+                "dbname": "litellm_db",
+                "host": DATABASE,  # which its certificate must name
+                "sslmode": "verify-full",
+                "sslrootcert": str(CA),
+                "sslcert": str(file),
+                "sslkey": str(file),
+                "connect_timeout": 30,
+            }
             connection = psycopg2.connect(
-                host="127.0.0.1", port=local, dbname=database, user=user, password=password, sslmode=sslmode
+                **(usual | options), user=user, password=password, port=local, hostaddr="127.0.0.1"
             )
             connection.autocommit = True
             try:

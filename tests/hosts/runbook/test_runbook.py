@@ -44,6 +44,7 @@ def test_every_command_is_in_a_block() -> None:
         'ansible-playbook -i "$INVENTORY" site.yml -e litellm_gateway_release=NAME': "day2/test_releases.py",
         "ansible-vault edit $INVENTORY/group_vars/all/vault.yml": "readme/test_readme.py",
         ".venv/bin/pip install --require-hashes -r requirements/controller.txt": "readme/test_readme.py",
+        "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-384": "secure/test_tls.py",
         "make -s key": "readme/test_readme.py",
         "sudo litellm-sqlalchemy ledger tail": "test_tail_until_interrupted",
         "litellm-sqlalchemy ledger --help": "database/test_commands.py",

@@ -13,10 +13,10 @@ LOGINS = (APPLICATION, LEDGER, READER)
 PG_HBA = """\
 local all postgres peer
 local litellm_db litellm_maintenance peer map=maintenance
-hostssl litellm_db litellm_owner 192.168.10.18/32 scram-sha-256
-hostssl litellm_db +litellm 192.168.10.18/32 scram-sha-256
-hostssl litellm_db +litellm_ledger 192.168.10.18/32 scram-sha-256
-hostssl litellm_db +litellm_reader 192.168.10.18/32 scram-sha-256
+hostssl litellm_db litellm_owner 192.168.10.18/32 scram-sha-256 clientcert=verify-full
+hostssl litellm_db +litellm 192.168.10.18/32 scram-sha-256 clientcert=verify-full
+hostssl litellm_db +litellm_ledger 192.168.10.18/32 scram-sha-256 clientcert=verify-full
+hostssl litellm_db +litellm_reader 192.168.10.18/32 scram-sha-256 clientcert=verify-full
 local all all reject
 host all all all reject
 local replication all reject
@@ -60,7 +60,7 @@ def test_another_address_does_not_come_in(lab: Lab, role: str) -> None:
 def test_another_database_is_closed(lab: Lab) -> None:
     with (
         pytest.raises(psycopg2.OperationalError, match=r'pg_hba.conf rejects .* database "postgres"'),
-        lab.connection(READER, lab.secrets[READER], database="postgres"),
+        lab.connection(READER, lab.secrets[READER], dbname="postgres"),
     ):
         pass
 
