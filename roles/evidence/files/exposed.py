@@ -1,11 +1,11 @@
 """Prints where on this host a secret can be read that should be in its process only; the secrets come as a JSON list.
 
-    exposed.py [--until FILE] < ["secret", …]
+    exposed.py [--processes-until FILE] < ["secret", …]
 
 Looks for each as it is, in base64 and as a URL writes it, and for each line of a key's body: in the command lines and
 environments of all processes, unit files and what systemd shows of units, the journal, logs, temporary files, and files
-in /etc that everybody reads. The environment of a process of the gateway's own users may have its own. With --until,
-goes on looking at processes until the file is there. A finding names the place, never the secret.
+in /etc that everybody reads. The environment of a process of the gateway's own users may have its own. A finding names
+the place, never the secret. With --processes-until, looks at processes only, again and again until the file is there.
 """
 
 import base64
@@ -15,6 +15,7 @@ import pwd
 import re
 import subprocess
 import sys
+import time
 import urllib.parse
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -54,13 +55,15 @@ def own(uid: int) -> bool:
 
 
 def in_processes(pattern: re.Pattern[bytes]) -> Iterator[str]:
-    """Look at each process once.
+    """Look at each process once, but for those of containers, which are hosts of their own.
 
     Args:
         pattern: What is looked for.
     """
     for process in Path("/proc").glob("[0-9]*"):
         try:
+            if (process / "ns/pid").readlink() != Path("/proc/self/ns/pid").readlink():
+                continue
             command, uid = (process / "cmdline").read_bytes(), process.stat().st_uid
             environment = b"" if own(uid) else (process / "environ").read_bytes()
         except OSError:  # it has ended
@@ -111,13 +114,15 @@ def main() -> None:
     texts = {text for secret in secrets if len(secret) >= 8 for text in written(secret) if len(text) >= 8}
     pattern = re.compile(b"|".join(map(re.escape, sorted(texts, key=len, reverse=True))))
     found = set(in_processes(pattern))
-    if sys.argv[1:2] == ["--until"]:
+    if sys.argv[1:2] == ["--processes-until"]:
         while not Path(sys.argv[2]).exists():
             found.update(in_processes(pattern))
-    found.update(in_output(pattern, "journalctl", "--output=export", "--no-pager"))
-    found.update(in_output(pattern, "systemctl", "show", "*", "--all"))
-    found.update(in_files(pattern, ANYWHERE, readable_by_all=False))
-    found.update(in_files(pattern, WHERE_ALL_READ, readable_by_all=True))
+            time.sleep(0.02)  # seconds, for those who have work to do
+    else:
+        found.update(in_output(pattern, "journalctl", "--output=export", "--no-pager"))
+        found.update(in_output(pattern, "systemctl", "show", "*", "--all"))
+        found.update(in_files(pattern, ANYWHERE, readable_by_all=False))
+        found.update(in_files(pattern, WHERE_ALL_READ, readable_by_all=True))
     for place in sorted(found):
         print(place)
 
