@@ -1,6 +1,6 @@
 # The commands of this repository. Each calls something that can be called by hand.
 .DEFAULT_GOAL := help
-.PHONY: help up down verify test test-default test-packages test-secure test-python test-readme contract-full hand-over try-litellm bench drill-ledger screenshots lint docs ssh key lock
+.PHONY: help up down verify test test-default test-packages test-secure test-python test-readme contract-full hand-over try-litellm bench drill-ledger screenshots lint docs ssh key audit lock
 
 export PATH := $(CURDIR)/.venv/bin:$(PATH)
 INVENTORY ?= inventory/lab
@@ -65,6 +65,9 @@ ssh:  ## log in: make ssh HOST=gateway (database, model)
 
 key:  ## print the gateway's master key: make -s key
 	@ansible-vault view $(INVENTORY)/group_vars/all/vault.yml | sed -n 's/^litellm_gateway_master_key: //p'
+
+audit:  ## look the locked packages up where vulnerabilities are published; says so if no such source answers (exit code 3)
+	@scripts/venv requirements/gateway.txt requirements/test.txt && scripts/audit.py
 
 lock:  ## lock the Python packages anew: make lock UPGRADE=--upgrade for newer ones
 	@scripts/lock $(UPGRADE)

@@ -86,6 +86,11 @@ CASES = {
         {"litellm_gateway_models": [MODEL]},
         ("os.environ/NO_SUCH_KEY", "litellm_gateway_credentials has no such key", "from the vault"),
     ),
+    "a configuration that is no YAML": Case(
+        "litellm_gateway",
+        {"litellm_gateway_config_template": "{{ refuse_directory }}/broken.yaml.j2"},
+        ("does not come out as LiteLLM's configuration, a YAML mapping: line 2", "Correct the template"),
+    ),
     # Secrets
     "a weak master key": Case(
         "litellm_gateway",
@@ -340,6 +345,7 @@ def answers(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
         }
         for group in ("gateway", "database")
     }
+    (directory / "broken.yaml.j2").write_text("key: sk-key-of-the-test\nmodel_list: [sk-key-of-the-test\n- }")
     file = directory / "inventory.json"
     file.write_text(json.dumps(inventory))
     done = subprocess.run(

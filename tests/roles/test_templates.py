@@ -167,6 +167,9 @@ def test_the_doctor_alone_sees_what_the_gateway_sees_and_who_asks_the_ledger_may
         directory.mkdir()
     for name in ("ledger_database_password", "ledger_reader_password", "DATABASE_URL", "DATABASE_URL_READ_REPLICA"):
         (credentials / name).write_text(f"secret of {name}")
+    # As systemd-creds decrypts a file to its standard output.
+    (programs / "systemd-creds").write_text('#!/bin/sh\n[ "$1 $3" = "decrypt -" ] && exec cat "$2"\n')
+    (programs / "systemd-creds").chmod(0o755)
     (tmp_path / "ledger.env").write_text(rendered["ubuntu"]["ledger.env"])
     for name, does in (("id", "echo 0"), ("setpriv", 'echo "$@" >&2; exec env --null')):
         (programs / name).write_text(f"#!/bin/sh\n{does}\n")
@@ -206,18 +209,17 @@ def test_units_keep_their_metrics_in_one_place(rendered: dict[str, dict[str, str
 @pytest.mark.parametrize("unit", ["litellm.service", "ledger-drain.service"])
 def test_units_take_their_secrets_as_credentials(rendered: dict[str, dict[str, str]], unit: str) -> None:
     lines = rendered["ubuntu"][unit].splitlines()
-    credentials = {line.split(":")[1] for line in lines if line.startswith("LoadCredential=")}
+    credentials = {line for line in lines if line.startswith("LoadCredential")}
     assert (
         credentials
         == {
             "litellm.service": {
-                "/etc/litellm/config.yaml",
-                "/etc/litellm/credentials/DATABASE_URL",
-                "/etc/litellm/credentials/LITELLM_MASTER_KEY",
-                "/etc/litellm/credentials/LITELLM_SALT_KEY",
-                "/etc/litellm/credentials/OPENAI_API_KEY",
+                f"LoadCredentialEncrypted={name}:/etc/litellm/credentials/{name}"
+                for name in ("DATABASE_URL", "LITELLM_MASTER_KEY", "LITELLM_SALT_KEY", "OPENAI_API_KEY", "config.yaml")
             },
-            "ledger-drain.service": {"/etc/litellm/credentials/ledger_database_password"},
+            "ledger-drain.service": {
+                "LoadCredentialEncrypted=ledger_database_password:/etc/litellm/credentials/ledger_database_password"
+            },
         }[unit]
     )
     assert "User=litellm" in lines

@@ -15,6 +15,7 @@ FILES = {
     "join_check.txt",
     "requests_head.txt",
     "responses_head.txt",
+    "sbom.cdx.json",
     "security_check.json",
     "service_status.txt",
     "summary.json",

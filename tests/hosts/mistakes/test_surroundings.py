@@ -182,14 +182,21 @@ def test_a_package_that_is_not_the_locked_one(lab: Lab, gateway: Host, tmp_path:
 
 
 def test_what_a_stopped_run_has_changed_is_in_force_after_the_next_one(lab: Lab, tmp_path: Path) -> None:
-    broken = tmp_path / "config.yaml.j2"
-    broken.write_text("model_list: [")
+    plain = tmp_path / "config.yaml.j2"
+    plain.write_text(
+        (CHECKOUT / "templates/config.yaml.j2").read_text().replace("{{ ansible_managed | comment }}\n", "")
+    )
     key = "sk-key-of-a-run-that-stopped"
     before = lab.playbook(
         "--limit=gateway",
-        variables={"litellm_gateway_master_key": key, "litellm_gateway_config_template": str(broken)},
+        variables={
+            "litellm_gateway_master_key": key,
+            "litellm_gateway_config_template": str(plain),
+            "ansible_managed": "{{ nothing_that_is_defined }}",  # the templates after the credentials have it
+        },
     )
     assert not before.succeeded
+    assert "LITELLM_MASTER_KEY" in before.output  # was encrypted anew
 
     lab.site("--limit=gateway", litellm_gateway_master_key=key)
 

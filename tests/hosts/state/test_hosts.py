@@ -75,9 +75,9 @@ def test_no_unit_may_be_taken_over_through_its_files(gateway: Host) -> None:
     ("path", "owner", "mode"),
     [
         ("/etc/litellm", "root", 0o755),
-        ("/etc/litellm/config.yaml", "root", 0o600),
         ("/etc/litellm/credentials", "root", 0o700),
         ("/etc/litellm/credentials/LITELLM_MASTER_KEY", "root", 0o600),
+        ("/etc/litellm/credentials/config.yaml", "root", 0o600),
         ("/etc/litellm/credentials/ledger_database_password", "root", 0o600),
         ("/var/lib/litellm", "litellm", 0o700),
         ("/var/lib/litellm/spool", "litellm", 0o700),
@@ -94,8 +94,19 @@ def test_there_are_no_credentials_but_those_that_are_used(gateway: Host) -> None
         "DATABASE_URL",
         "LITELLM_MASTER_KEY",
         "LITELLM_SALT_KEY",
+        "config.yaml",
         "ledger_database_password",
     ]
+    assert not gateway.file("/etc/litellm/config.yaml").exists
+
+
+def test_credentials_are_encrypted_by_a_key(lab: Lab) -> None:
+    """By the TPM, the host's own key, or both: systemd knows a null key as well, and would take it."""
+    script = "for file in /etc/litellm/credentials/*; do base64 --decode < $file | head --bytes=16 | od -An -tx1; done"
+    keys = {line.replace(" ", "") for line in lab.script("gateway", script).splitlines()}
+    null = "058469daf6f54324800549da0f8ea2fb"
+    assert null not in keys
+    assert len(keys) == 1
 
 
 def test_there_are_no_releases_but_complete_ones(gateway: Host) -> None:
@@ -134,7 +145,7 @@ rm /run/journal-to-search
 found 'a command line' /proc/[0-9]*/cmdline
 found 'an environment' /proc/[0-9]*/environ
 found 'a unit' --recursive /etc/systemd /run/systemd/system
-found 'a file in /etc' --recursive --devices=skip --exclude-dir=credentials /etc
+found 'a file in /etc' --recursive --devices=skip /etc
 found "the ledger's or a log file" --recursive --devices=skip /var/lib/litellm /var/log /tmp /var/tmp /opt/litellm/bin
 """
 
