@@ -98,7 +98,9 @@ def test_an_expired_certificate_is_refused(lab: Lab, authority: Authority) -> No
 
 def test_a_certificate_of_another_login_is_refused(lab: Lab) -> None:
     with lab.client_certificate("litellm_reader_a") as file:
-        refused(lab, "certificate authentication failed", sslcert=str(file), sslkey=str(file))
+        refused(lab, "authentication failed", sslcert=str(file), sslkey=str(file))
+    lines = lab.script("database", "tail --lines=50 /var/log/postgresql/postgresql-17-main.log")
+    assert f'certificate validation (clientcert=verify-full) failed for user "{LOGIN}": CN mismatch' in lines
 
 
 def test_a_certificate_of_a_server_is_refused(lab: Lab, authority: Authority) -> None:
