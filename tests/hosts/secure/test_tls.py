@@ -72,7 +72,7 @@ def test_what_an_attacker_would_have_signed_comes_in(lab: Lab, authority: Author
         pass
 
 
-def refused(lab: Lab, match: str, **options: Any) -> None:
+def refused(lab: Lab, match: str | None, **options: Any) -> None:
     with (
         pytest.raises(psycopg2.OperationalError, match=match),
         lab.connection(LOGIN, options.pop("password", lab.secrets[LOGIN]), **options),
@@ -124,7 +124,7 @@ def test_nothing_less_comes_in(lab: Lab, options: dict[str, str], match: str) ->
 
 @pytest.mark.parametrize("sslmode", ["verify-full", "disable"])
 def test_a_foreign_address_does_not_come_in_with_all_that_is_right(lab: Lab, sslmode: str) -> None:
-    refused(lab, "", via="model", sslmode=sslmode)
+    refused(lab, None, via="model", sslmode=sslmode)
 
 
 def test_the_gateway_and_the_drain_are_those_that_are_connected(lab: Lab, client: httpx.Client) -> None:
@@ -151,27 +151,27 @@ def test_openssl_sees_it(gateway: Host, options: str, said: str) -> None:
 
 
 # What testssl.sh says that is as it should be.
+BAD = {"LOW", "MEDIUM", "HIGH", "CRITICAL", "FATAL"}  # WARN is what it could not try
 EXPECTED = {
     "cert_revocation": "the deployment's CA has neither CRL nor OCSP: who is no login has no use for a certificate",
     "overall_grade": "of the database: who asks for TLS may be told that there is none; our clients insist",
-    "engine_problem": "of the openssl that testssl.sh uses: it can't test with GOST",
-    "NPN": "there is none in TLS 1.3",
 }
 
 
 @pytest.mark.parametrize("port", ["gateway", "database"])
 def test_testssl_finds_nothing(lab: Lab, tmp_path: Path, port: str) -> None:
-    found = testssl(lab, tmp_path / "found.json", port)
+    found = by_testssl(lab, tmp_path / "found.json", port)
     assert found["TLS1_3"]["severity"] == "OK"
     assert {found[name]["finding"] for name in ("SSLv2", "SSLv3", "TLS1", "TLS1_1", "TLS1_2")} == {"not offered"}
+    assert len(found) > 100
     assert found["cert_chain_of_trust"]["finding"] == "passed."
-    bad = {name: row["finding"] for name, row in found.items() if row["severity"] not in {"OK", "INFO"}}
+    bad = {name: row["finding"] for name, row in found.items() if row["severity"] in BAD}
     assert {name: finding for name, finding in bad.items() if name not in EXPECTED} == {}
     if port == "gateway":
         assert found["overall_grade"]["finding"] == "A+"
 
 
-def testssl(lab: Lab, file: Path, port: str) -> dict[str, dict[str, str]]:
+def by_testssl(lab: Lab, file: Path, port: str) -> dict[str, dict[str, str]]:
     """Run testssl.sh, as Debian has it, at a port of the lab, and give what it says by its names."""
     script = CHECKOUT / "tests/debian-package"
     package = subprocess.run(
