@@ -350,8 +350,6 @@ def test_who_is_to_renew_is_warned_before_a_certificate_expires(lab: Lab, gatewa
     finally:
         gateway.check_output("rm /etc/ssl/litellm/soon.crt")
         gateway.check_output("systemctl start certificate-expiry.service")
-    assert re.search(
-        r"/etc/ssl/litellm/soon.crt: the certificate of CN=soon expires at .* renew_certificates.yml", said
-    )
+    assert re.search(r"/etc/ssl/litellm/soon.crt: the certificate of CN=soon expires at .*renew_certificates.yml", said)
     assert gateway.service("certificate-expiry.timer").is_enabled
     assert gateway.service("certificate-expiry.timer").is_running
