@@ -14,4 +14,4 @@ except ConnectionRefusedError:
     answer = "closed"
 except OSError as error:
     answer = "not let out" if error.errno in {errno.EPERM, errno.EACCES, errno.EHOSTUNREACH} else str(error)
-print(answer)  # noqa: T201
+print(answer)

@@ -47,4 +47,4 @@ def found() -> Iterator[tuple[str, Any]]:
     yield "versions", VERSION.findall("".join(told))
 
 
-print(json.dumps(dict(found())))  # noqa: T201 - for the playbook
+print(json.dumps(dict(found())))
