@@ -161,20 +161,23 @@ def test_the_command_keeps_the_password_out_of_its_arguments(rendered: dict[str,
 def test_the_doctor_alone_sees_what_the_gateway_sees_and_who_asks_the_ledger_may_only_read(
     rendered: dict[str, dict[str, str]], tmp_path: Path
 ) -> None:
-    """What the command gets, with root's files elsewhere, and setpriv replaced by what it would leave alone."""
+    """What the command gets, with root's files elsewhere, and the programs that need root or the release replaced."""
     credentials, programs = tmp_path / "credentials", tmp_path / "bin"
     for directory in (credentials, programs):
         directory.mkdir()
     for name in ("ledger_database_password", "ledger_reader_password", "DATABASE_URL", "DATABASE_URL_READ_REPLICA"):
         (credentials / name).write_text(f"secret of {name}")
-    # As systemd-creds decrypts a file to its standard output.
-    (programs / "systemd-creds").write_text('#!/bin/sh\n[ "$1 $3" = "decrypt -" ] && exec cat "$2"\n')
-    (programs / "systemd-creds").chmod(0o755)
     (tmp_path / "ledger.env").write_text(rendered["ubuntu"]["ledger.env"])
-    for name, does in (("id", "echo 0"), ("setpriv", 'echo "$@" >&2; exec env --null')):
+    for name, does in {
+        "id": "echo 0",
+        "setpriv": 'echo "$@" >&2; while [ "${1#--}" != "$1" ]; do shift; done; exec "$@"',
+        "litellm-sqlalchemy": "exec env --null",
+        "systemd-creds": 'if [ "$1 $3" = "decrypt -" ]; then cat "$2"; fi',
+    }.items():
         (programs / name).write_text(f"#!/bin/sh\n{does}\n")
         (programs / name).chmod(0o755)
     script = rendered["ubuntu"]["litellm-sqlalchemy"].replace("/etc/litellm", str(tmp_path))
+    script = script.replace("/opt/litellm/current/bin", str(programs))
     seen = {}
     for command in ("check-database", "doctor", "ledger"):
         done = subprocess.run(
@@ -185,7 +188,7 @@ def test_the_doctor_alone_sees_what_the_gateway_sees_and_who_asks_the_ledger_may
             text=True,
             check=True,
         )
-        assert "secret" not in done.stderr  # its arguments
+        assert "secret of" not in done.stderr  # its arguments
         seen[command] = dict(line.split("=", 1) for line in done.stdout.split("\0")[:-1])
     names = ("DATABASE_URL", "DATABASE_URL_READ_REPLICA", *ENVIRONMENT)
     assert [seen["doctor"].get(name) for name in names] == ["secret of DATABASE_URL", None, *ENVIRONMENT.values()]

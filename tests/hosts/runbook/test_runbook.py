@@ -46,6 +46,9 @@ def test_every_command_is_in_a_block() -> None:
         ".venv/bin/pip install --require-hashes -r requirements/controller.txt": "readme/test_readme.py",
         "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-384": "secure/test_tls.py",
         "make -s key": "readme/test_readme.py",
+        "make -s key INVENTORY=$INVENTORY": "readme/test_readme.py",
+        'ansible-playbook -i "$INVENTORY" playbooks/rotate_credentials.yml': "secure/test_rotation.py",
+        'ansible-playbook -i "$INVENTORY" playbooks/rotate_credentials.yml -e revoke=true': "secure/test_rotation.py",
         "sudo litellm-sqlalchemy ledger tail": "test_tail_until_interrupted",
         "litellm-sqlalchemy ledger --help": "database/test_commands.py",
     }

@@ -23,6 +23,13 @@ EXPOSED = CHECKOUT / "roles/evidence/files/exposed.py"
 END = "/run/secrets-test-is-over"
 
 
+class Secrets(list[str]):
+    """Texts that a test which fails does not print."""
+
+    def __repr__(self) -> str:
+        return f"{len(self)} secrets"
+
+
 def leaves(value: Any) -> Generator[str]:
     """The texts in the vault, however deep."""
     if isinstance(value, dict):
@@ -36,7 +43,7 @@ def leaves(value: Any) -> Generator[str]:
 
 
 @pytest.fixture(scope="module")
-def secrets(lab: Lab) -> list[str]:
+def secrets(lab: Lab) -> Secrets:
     """All that must not be found: the vault's, what is made of it, and the keys that the hosts have made themselves."""
     found = [text for text in leaves(lab.secrets) if len(text) >= 16]  # names of logins are no secrets
     found.append((CHECKOUT / ".vault-password").read_text().strip())
@@ -47,7 +54,7 @@ def secrets(lab: Lab) -> list[str]:
         keys = lab.script(alias, "find /etc/ssl/litellm -name '*.key' -exec cat {} + 2>/dev/null || true")
         found += re.findall(r"-----BEGIN [A-Z ]+-----\n.*?-----END [A-Z ]+-----", keys, re.DOTALL)
     assert len(found) >= 5
-    return found
+    return Secrets(found)
 
 
 def search(lab: Lab, alias: str, secrets: list[str], *options: str) -> set[str]:

@@ -1,0 +1,129 @@
+"""All credentials are rotated while calls go on: none fails, and a run that died is taken up by the same command."""
+
+import os
+import shutil
+import signal
+import subprocess
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import yaml
+
+from tests.hosts.lab import CHECKOUT, Lab
+
+PLAYBOOK = "playbooks/rotate_credentials.yml"
+
+
+@pytest.fixture
+def inventory(lab: Lab, tmp_path: Path) -> Generator[Path]:
+    """The lab's inventory with a vault of its own, for other labs use the checkout's."""
+    copy = tmp_path / "inventory/lab"
+    shutil.copytree(CHECKOUT / "inventory/lab", copy)
+    yield copy
+    lab.site()  # with the credentials that the other tests know
+
+
+def vault(inventory: Path) -> dict[str, Any]:
+    command = ["ansible-vault", "view", str(inventory / "group_vars/all/vault.yml")]
+    found: dict[str, Any] = yaml.safe_load(
+        subprocess.run(command, cwd=CHECKOUT, capture_output=True, check=True).stdout
+    )
+    return found
+
+
+def names(secrets: dict[str, Any]) -> dict[str, list[str]]:
+    return {group: [login["name"] for login in logins] for group, logins in secrets["postgres17_logins"].items()}
+
+
+def dies(lab: Lab, inventory: Path, play: str, *arguments: str) -> None:
+    """Run the playbook, and kill it when a play begins."""
+    variables = ["-e", f"lab_host_directory={lab.directory}"]
+    with subprocess.Popen(
+        ["ansible-playbook", f"--inventory={inventory}", *variables, *arguments, PLAYBOOK],
+        cwd=CHECKOUT,
+        env={**os.environ, "ANSIBLE_FORCE_COLOR": "false"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    ) as run:
+        assert run.stdout
+        output = ""
+        for line in run.stdout:
+            output += line
+            if line.startswith(f"PLAY [{play}]"):
+                os.killpg(run.pid, signal.SIGKILL)
+    assert run.returncode == -signal.SIGKILL, output
+
+
+@contextmanager
+def calls(lab: Lab, secrets: dict[str, Any]) -> Generator[list[str]]:
+    """What failed of calls that need the database and of those that ask a model, each with the key that secrets has then."""
+    failed: list[str] = []
+    end = threading.Event()
+
+    def call(method: str, path: str, body: dict[str, str] | None) -> None:
+        with lab.client() as client:
+            while not end.is_set():
+                key = {"authorization": f"Bearer {secrets['litellm_gateway_master_key']}"}
+                try:
+                    client.request(method, path, json=body, headers=key).raise_for_status()
+                except httpx.HTTPError as error:
+                    failed.append(repr(error))
+
+    asked = {"model": "smollm2-embedding", "input": "hello"}
+    threads = [
+        threading.Thread(target=call, args=arguments)
+        for arguments in (("GET", "/key/list", None), ("POST", "/v1/embeddings", asked))
+    ]
+    for thread in threads:
+        thread.start()
+    try:
+        yield failed
+    finally:
+        end.set()
+        for thread in threads:
+            thread.join()
+
+
+def status(lab: Lab, key: str) -> int:
+    with lab.client(key) as client:
+        return client.get("/key/list").status_code
+
+
+def test_everything_is_rotated_by_runs_that_die_and_no_call_fails(lab: Lab, inventory: Path) -> None:
+    old = vault(inventory)
+    used = dict(old)
+    with calls(lab, used) as failed:
+        dies(lab, inventory, "Have the database take both")
+        both = vault(inventory)
+        assert {len(logins) for logins in names(both).values()} == {2}
+        dies(lab, inventory, "Switch the gateways to the new ones")
+        assert lab.playbook(playbook=PLAYBOOK, inventory=inventory).succeeded
+        assert vault(inventory) == both
+        assert status(lab, old["litellm_gateway_master_key"]) == 200
+        used["litellm_gateway_master_key"] = both["litellm_gateway_master_key"]
+        assert status(lab, both["litellm_gateway_master_key"]) == 200
+        dies(lab, inventory, "Have the database refuse the old ones", "-e", "revoke=true")
+        assert lab.playbook("-e", "revoke=true", playbook=PLAYBOOK, inventory=inventory).succeeded
+    assert failed == []
+
+    new = vault(inventory)
+    assert names(new) == {group: logins[1:] for group, logins in names(both).items()}
+    assert new["litellm_gateway_previous_master_keys"] == []
+    assert {name for name in old if old[name] == new[name]} == {"litellm_gateway_salt_key", "pki_ca_private_key"}
+    assert status(lab, old["litellm_gateway_master_key"]) == 401
+    logins = lab.sql("SELECT rolname FROM pg_roles WHERE rolcanlogin AND rolname ~ '_[ab]$'")
+    assert sorted(row["rolname"] for row in logins) == sorted(name for its in names(new).values() for name in its)
+    kept = lab.script("gateway", "ls /etc/ssl/litellm/client-*.key").split()
+    assert not [name for its in names(old).values() for name in its if f"/etc/ssl/litellm/client-{name}.key" in kept]
+
+    # With nothing under way, there is nothing to revoke.
+    again = lab.playbook("-e", "revoke=true", playbook=PLAYBOOK, inventory=inventory)
+    assert again.changed == {"database-1": 0, "gateway-1": 0}
+    assert vault(inventory) == new
