@@ -63,7 +63,7 @@ def dies(lab: Lab, inventory: Path, play: str, *arguments: str) -> None:
 
 @contextmanager
 def calls(lab: Lab, secrets: dict[str, Any]) -> Generator[list[str]]:
-    """What failed of calls that need the database and of those that ask a model, each with the key that secrets has then."""
+    """What failed of calls that need the database and that ask a model, with the key that secrets has meanwhile."""
     failed: list[str] = []
     end = threading.Event()
 
