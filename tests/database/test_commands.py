@@ -23,7 +23,14 @@ from litellm_sqlalchemy.ledger.drain import Drain
 from litellm_sqlalchemy.ledger.spool import Kind, Record, Spool
 from litellm_sqlalchemy.ledger.uuid7 import uuid7
 from tests.fix_bodies import sse
-from tests.fix_postgres import LEDGER_PASSWORD, MAINTENANCE_PASSWORD, READER_PASSWORD, Cluster, Database
+from tests.fix_postgres import (
+    LEDGER_PASSWORD,
+    MAINTENANCE_PASSWORD,
+    OWNER_PASSWORD,
+    READER_PASSWORD,
+    Cluster,
+    Database,
+)
 from tests.fix_server import wait_for
 from tests.ports import free_port
 
@@ -428,7 +435,7 @@ def test_export_that_fails_leaves_nothing_and_spares_what_was_there(ledger: Ledg
     directory.mkdir()
     file = directory / "out.jsonl"
     file.write_text("of yesterday")
-    ledger.database.cluster.execute("REVOKE SELECT ON responses FROM litellm", ledger.database.name)
+    ledger.database.cluster.execute("REVOKE SELECT ON responses FROM litellm_reader", ledger.database.name)
     error = ledger.run("ledger", "export", "--since", "3h", "--output", str(file), code=1)[1]
     assert "the query failed: permission denied for table responses" in error
     assert file.read_text() == "of yesterday"
@@ -472,7 +479,8 @@ def test_ctrl_c_ends_what_waits_and_leaves_nothing(ledger: Ledger, tmp_path: Pat
     directory.mkdir()
     waits = "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'ledger-%%' AND wait_event_type = 'Lock'"
     execute = ledger.database.cluster.execute
-    with ledger.engine.connect() as connection:
+    owner = ledger.database.engine("litellm_owner", OWNER_PASSWORD)
+    with owner.connect() as connection:
         connection.exec_driver_sql("LOCK TABLE requests IN ACCESS EXCLUSIVE MODE")
         for command in (["tail"], ["export", "--since", "1h", "--output", str(directory / "out.jsonl")]):
             process = ledger.start("ledger", *command)
@@ -482,6 +490,7 @@ def test_ctrl_c_ends_what_waits_and_leaves_nothing(ledger: Ledger, tmp_path: Pat
             assert (process.returncode, out) == (130, b"")
             assert b"Traceback" not in err
             wait_for(lambda: execute(waits, "postgres", {}) == [(0,)], f"PostgreSQL has given {command} up")
+    owner.dispose()
     assert list(directory.iterdir()) == []
 
 
@@ -622,10 +631,12 @@ def test_wait_does_not_take_what_is_on_its_way_for_stored(
         "in the spool": "1 records of before still wait in the spool",
         "open": "1 of their exchanges have not come to their end",
     }[state]
+    reader = ledger.database.engine("litellm_reader_a", READER_PASSWORD)
     with pytest.raises(upkeep.StillWaitingError, match=problem):
-        upkeep.wait_for_spool(ledger.spool, ledger.engine, "anna")
+        upkeep.wait_for_spool(ledger.spool, reader, "anna")
     if state == "open":
-        upkeep.wait_for_spool(ledger.spool, ledger.engine, "bert")
+        upkeep.wait_for_spool(ledger.spool, reader, "bert")
+    reader.dispose()
 
 
 # --- all --------------------------------------------------------------------------------------------------------

@@ -180,11 +180,15 @@ def test_a_pooler_that_the_url_does_not_name(migrated: Database, driver: str) ->
 
 def test_a_read_replica(migrated: Database) -> None:
     bring_privileges_into_force(migrated.cluster, migrated.name)
-    reader = {"DATABASE_URL_READ_REPLICA": url_of(migrated, user="litellm_reader_a", password=READER_PASSWORD)}
-    done = run(as_application(migrated), **reader)
+    done = run(as_application(migrated), DATABASE_URL_READ_REPLICA=as_application(migrated))
     assert levels(done) == {}
-    assert "ok       connection of the read replica: as litellm_reader_a, to no standby\n" in done.stdout
+    assert "ok       connection of the read replica: as litellm_a, to no standby\n" in done.stdout
     assert "of LiteLLM's may be read\n" in done.stdout
+    # Who reads the ledger reads nothing of LiteLLM's.
+    reader = url_of(migrated, user="litellm_reader_a", password=READER_PASSWORD)
+    assert levels(run(as_application(migrated), DATABASE_URL_READ_REPLICA=reader)) == {
+        "tables of the read replica": "problem"
+    }
     away = run(as_application(migrated), DATABASE_URL_READ_REPLICA=NOWHERE)
     assert levels(away) == {"connection of the read replica": "problem"}
     assert "options such as sslmode in DATABASE_URL_READ_REPLICA are right" in away.stdout

@@ -129,10 +129,15 @@ SELECT format('%%sREVOKE GRANT OPTION FOR %%s ON %%s FROM %%s CASCADE', defaults
 UNION ALL
 SELECT format('GRANT %%s ON %%s TO %%s', privilege, name, grantee)
   FROM objects JOIN wanted USING (kind) LEFT JOIN held USING (kind, name, grantee, privilege)
- WHERE held.kind IS NULL
-       -- What is taken of a table is taken of its columns, too.
-    OR EXISTS (SELECT FROM surplus WHERE surplus.name = objects.name AND surplus.grantee = wanted.grantee
-                                     AND wanted.privilege LIKE surplus.privilege || ' (%%')
+ WHERE (held.kind IS NULL
+        -- What is taken of a table is taken of its columns, too.
+        OR EXISTS (SELECT FROM surplus WHERE surplus.name = objects.name AND surplus.grantee = wanted.grantee
+                                         AND wanted.privilege LIKE surplus.privilege || ' (%%'))
+       -- An older revision of the tables may lack a column.
+   AND (privilege NOT LIKE '%% (%%'
+        OR EXISTS (SELECT FROM relations JOIN pg_attribute ON attrelid = relations.oid AND NOT attisdropped
+                    WHERE objects.name = 'TABLE ' || relations.oid::regclass
+                      AND privilege = format('%%s (%%I)', split_part(privilege, ' ', 1), attname)))
 UNION ALL
 SELECT format('REVOKE %%s FROM %%s', roleid::regrole, member::regrole)
   FROM pg_auth_members LEFT JOIN logins ON login = member::regrole::text AND membership = roleid::regrole::text
