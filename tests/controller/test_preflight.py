@@ -95,17 +95,8 @@ def test_port_taken(taken_port: str) -> None:
 def owned_lab(tmp_path: Path) -> Iterator[Path]:
     """What a lab named `others` leaves in /run; return the directory that it names as its own."""
     directory = tmp_path / "elsewhere/.lab/others"
-    subprocess.run(
-        [
-            *AS_ROOT,
-            "sh",
-            "-ec",
-            'mkdir /run/litellm-lab-others; echo "$1" > /run/litellm-lab-others/directory',
-            "sh",
-            directory,
-        ],
-        check=True,
-    )
+    script = 'mkdir -p /run/litellm-lab-others; echo "$1" > /run/litellm-lab-others/directory'
+    subprocess.run([*AS_ROOT, "sh", "-ec", script, "sh", directory], check=True)
     yield directory
     subprocess.run([*AS_ROOT, "rm", "-r", "/run/litellm-lab-others"], check=True)
 
@@ -120,6 +111,14 @@ def test_lab_of_another_checkout(owned_lab: Path) -> None:
 def test_lab_whose_checkout_is_gone(owned_lab: Path) -> None:
     assert not owned_lab.exists()
     assert preflight(LAB_NAME="others") == []
+
+
+def test_own_lab_by_another_path(owned_lab: Path, tmp_path: Path) -> None:
+    own = owned_lab.parents[1]
+    owned_lab.mkdir(parents=True)
+    shutil.copytree(ROOT / "scripts", own / "scripts")
+    (tmp_path / "link").symlink_to(own)
+    assert preflight(root=tmp_path / "link", LAB_NAME="others") == []
 
 
 @pytest.mark.parametrize("name", ["Demo", "1st", "-", "a/b", "../x", "a" * 21, "a b"])
