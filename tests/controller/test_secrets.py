@@ -22,12 +22,12 @@ NEEDED = {
 
 @pytest.fixture
 def checkout(tmp_path: Path) -> Path:
-    for name in ("ansible.cfg", "playbooks/secrets.yml", "scripts/vault-password"):
+    for name in ("ansible.cfg", "playbooks/secrets.yml", "playbooks/rotate_credentials.yml", "scripts/vault-password"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy2(ROOT / name, tmp_path / name)
-    shutil.copytree(ROOT / "roles/pki", tmp_path / "roles/pki")
+    shutil.copytree(ROOT / "roles", tmp_path / "roles")
     (tmp_path / "inventory/some").mkdir(parents=True)
-    (tmp_path / "inventory/some/hosts.yml").write_text("ungrouped: {hosts: {one: , two: }}\n")
+    (tmp_path / "inventory/some/hosts.yml").write_text("gateway: {hosts: {one: }}\ndatabase: {hosts: {two: }}\n")
     return tmp_path
 
 
@@ -40,8 +40,8 @@ def run(checkout: Path, *command: str, check: bool = True) -> str:
     return done.stdout
 
 
-def make(checkout: Path, *, check: bool = True) -> str:
-    return run(checkout, "ansible-playbook", "-i", "inventory/some", "playbooks/secrets.yml", check=check)
+def make(checkout: Path, *, check: bool = True, playbook: str = "secrets") -> str:
+    return run(checkout, "ansible-playbook", "-i", "inventory/some", f"playbooks/{playbook}.yml", check=check)
 
 
 def vault(checkout: Path) -> Path:
@@ -100,6 +100,17 @@ def test_file_that_lacks_a_secret_is_told(checkout: Path) -> None:
         output.split()
     )
     assert "ansible-vault edit" in output
+    assert vault(checkout).read_bytes() == before
+
+
+def test_what_comes_from_elsewhere_is_not_rotated(checkout: Path) -> None:
+    group_vars = checkout / "inventory/some/group_vars/all"
+    group_vars.mkdir(parents=True)
+    (group_vars / "main.yml").write_text("litellm_gateway_master_key: sk-mine\n")
+    make(checkout)
+    before = vault(checkout).read_bytes()
+    output = " ".join(make(checkout, check=False, playbook="rotate_credentials").split())
+    assert "does not have litellm_gateway_master_key" in output
     assert vault(checkout).read_bytes() == before
 
 
