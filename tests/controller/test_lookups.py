@@ -104,6 +104,7 @@ def test_a_secret_comes_from_elsewhere_and_not_into_the_vault(source: str, tmp_p
     for name in ("ansible.cfg", "playbooks/secrets.yml", "scripts/vault-password"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         shutil.copy2(ROOT / name, tmp_path / name)
+    shutil.copytree(ROOT / "roles/pki", tmp_path / "roles/pki")
     variables = tmp_path / "inventory/some/group_vars/all"
     variables.mkdir(parents=True)
     (tmp_path / "inventory/some/hosts.yml").write_text("ungrouped: {hosts: {one: }}\n")
@@ -119,7 +120,7 @@ def test_a_secret_comes_from_elsewhere_and_not_into_the_vault(source: str, tmp_p
 
     assert made.returncode == 0, made.stdout + made.stderr
     vault_file = run(tmp_path, {}, "ansible-vault", "view", str(variables / "vault.yml")).stdout
-    assert "postgres17_reader_password: " in vault_file
+    assert "pki_ca_private_key: " in vault_file
     assert defined(source).split(".")[0] + ": " not in vault_file
     assert shown.returncode == 0, shown.stdout + shown.stderr
     assert json.loads(shown.stdout.partition("=>")[2])["msg"] == SECRET
