@@ -27,6 +27,7 @@ from tests.fix_certificates import Authority
 from tests.ports import free_port, listens
 
 CHECKOUT = Path(__file__).parents[2]
+EXPOSED = CHECKOUT / "roles/evidence/files/exposed.py"
 CA = CHECKOUT / "inventory/lab/pki/ca.crt"
 GATEWAY, DATABASE, MODEL = "192.168.10.18", "192.168.10.19", "192.168.10.20"
 UNITS = {
@@ -80,6 +81,11 @@ class Lab:
         """Run a bash script as root. Neither its text nor its output shows in a process list or a journal."""
         command = ["ssh", "-F", self.ssh_config, alias, "sudo", "bash", "-eu", "-o", "pipefail"]
         return subprocess.run(command, input=text, capture_output=True, text=True, check=True).stdout
+
+    def exposed(self, alias: str, secrets: list[str], *options: str) -> set[str]:
+        """Where a host has secrets, found as verify.yml does, and without having one in a command line."""
+        program = f"python3 -I <(cat <<'PROGRAM'\n{EXPOSED.read_text()}\nPROGRAM\n) {' '.join(options)}"
+        return set(self.script(alias, f"{program} <<'SECRETS'\n{json.dumps(secrets)}\nSECRETS\n").splitlines())
 
     def playbook(
         self,

@@ -3,7 +3,7 @@
     exposed.py [--processes-until FILE] < ["secret", …]
 
 Looks for each as it is, in base64 and as a URL writes it, and for each line of a key's body: in the command lines and
-environments of all processes, unit files and what systemd shows of units, the journal, logs, temporary files, and files
+environments of all processes, unit files and what systemd shows of units, the journal, logs, temporary files, the spool, and files
 in /etc that everybody reads. The environment of a process of the gateway's own users may have its own. A finding names
 the place, never the secret. With --processes-until, looks at processes only, again and again until the file is there.
 """
@@ -21,7 +21,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 OWN_USERS = "litellm"  # and all whose names begin like this
-ANYWHERE = ("/etc/systemd", "/run/systemd/system", "/tmp", "/var/tmp", "/var/log")  # noqa: S108 - it only looks
+ANYWHERE = ("/etc/systemd", "/run/systemd/system", "/tmp", "/var/tmp", "/var/log", "/var/lib/litellm")  # noqa: S108 - it only looks
 WHERE_ALL_READ = ("/etc", "/opt/litellm/bin", "/usr/local/bin")
 
 

@@ -17,9 +17,8 @@ import httpx
 import pytest
 from testinfra.host import Host
 
-from tests.hosts.lab import CHECKOUT, UNITS, Lab
+from tests.hosts.lab import CHECKOUT, EXPOSED, UNITS, Lab
 
-EXPOSED = CHECKOUT / "roles/evidence/files/exposed.py"
 END = "/run/secrets-test-is-over"
 
 
@@ -57,12 +56,6 @@ def secrets(lab: Lab) -> Secrets:
     return Secrets(found)
 
 
-def search(lab: Lab, alias: str, secrets: list[str], *options: str) -> set[str]:
-    """Where a host has them, found as verify.yml does, and without having one in a command line."""
-    program = f"python3 -I <(cat <<'PROGRAM'\n{EXPOSED.read_text()}\nPROGRAM\n) {' '.join(options)}"
-    return set(lab.script(alias, f"{program} <<'SECRETS'\n{json.dumps(secrets)}\nSECRETS\n").splitlines())
-
-
 @contextmanager
 def watched(lab: Lab, secrets: list[str]) -> Generator[dict[str, set[str]]]:
     """All processes of the hosts and of this machine are looked at, again and again, while the block runs."""
@@ -76,7 +69,7 @@ def watched(lab: Lab, secrets: list[str]) -> Generator[dict[str, set[str]]]:
         ThreadPoolExecutor() as pool,
         subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as controller,
     ):
-        hosts = {alias: pool.submit(search, lab, alias, secrets, "--processes-until", END) for alias in UNITS}
+        hosts = {alias: pool.submit(lab.exposed, alias, secrets, "--processes-until", END) for alias in UNITS}
         assert controller.stdin is not None
         controller.stdin.write(json.dumps(secrets))
         controller.stdin.close()
@@ -131,7 +124,7 @@ def test_no_secret_is_seen_while_a_deployment_is_made_and_verified(
     assert len(gateway.file("/etc/litellm/credentials").listdir()) >= 5
 
     assert found == {alias: set() for alias in [*UNITS, "controller"]}
-    assert {alias: search(lab, alias, secrets) for alias in UNITS} == {alias: set() for alias in UNITS}
+    assert {alias: lab.exposed(alias, secrets) for alias in UNITS} == {alias: set() for alias in UNITS}
     written = [*evidence.iterdir(), *facts.iterdir()]
     assert len(written) > 10
     texts = {path.name: path.read_text() for path in written} | {
@@ -176,13 +169,13 @@ def test_the_search_finds_what_is_planted(lab: Lab, place: str) -> None:
     secret = f"planted/{os.urandom(12).hex()}"
     encoded = base64.b64encode(secret.encode()).decode()
     longer = base64.b64encode(f"x{secret}yz".encode()).decode()
-    assert search(lab, "model", [secret]) == set()
+    assert lab.exposed("model", [secret]) == set()
     plant = PLANTS[place].format(
         secret=secret, encoded=encoded, longer=longer, quoted=urllib.parse.quote(secret, safe="")
     )
     try:
         lab.script("model", plant)
-        found = search(lab, "model", [secret])
+        found = lab.exposed("model", [secret])
     finally:
         lab.script("model", "systemctl stop planted.service; rm --force /etc/planted /tmp/planted")
     assert [one for one in found if one.startswith(place)], found

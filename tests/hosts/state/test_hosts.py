@@ -96,6 +96,7 @@ def test_there_are_no_credentials_but_those_that_are_used(gateway: Host) -> None
         "LITELLM_SALT_KEY",
         "config.yaml",
         "ledger_database_password",
+        "ledger_reader_password",
     ]
     assert not gateway.file("/etc/litellm/config.yaml").exists
 
@@ -132,27 +133,9 @@ def test_roles_leave_records(lab: Lab, alias: str, role: str) -> None:
         assert re.search(rf"role={role} version=\d+\.\d+\.\d+ phase={phase} check=false", records)
 
 
-SEARCH = """
-secrets() {{ cat <<'SECRETS'
-{secrets}
-SECRETS
-}}
-found() {{ if grep --quiet --fixed-strings --text --no-messages --file=<(secrets) "${{@:2}}"; then echo "$1"; fi; }}
-
-journalctl --no-pager --output=export > /run/journal-to-search
-found journal /run/journal-to-search
-rm /run/journal-to-search
-found 'a command line' /proc/[0-9]*/cmdline
-found 'an environment' /proc/[0-9]*/environ
-found 'a unit' --recursive /etc/systemd /run/systemd/system
-found 'a file in /etc' --recursive --devices=skip /etc
-found "the ledger's or a log file" --recursive --devices=skip /var/lib/litellm /var/log /tmp /var/tmp /opt/litellm/bin
-"""
-
-
 @pytest.mark.parametrize("alias", UNITS)
 def test_no_secret_is_anywhere_but_in_its_place(lab: Lab, alias: str) -> None:
-    assert lab.script(alias, SEARCH.format(secrets="\n".join(lab.secrets.values()))) == ""
+    assert lab.exposed(alias, list(lab.secrets.values())) == set()
 
 
 def test_no_secret_is_in_the_database(lab: Lab) -> None:
@@ -166,6 +149,7 @@ wc --lines < /run/dump-to-search
 grep --quiet --fixed-strings --text --file=<(secrets) /run/dump-to-search && echo found || true
 rm /run/dump-to-search
 """
-    lines, *found = lab.script("database", script % "\n".join(lab.secrets.values())).split()
+    secret_lines = [line for secret in lab.secrets.values() for line in secret.splitlines() if "-----" not in line]
+    lines, *found = lab.script("database", script % "\n".join(secret_lines)).split()
     assert int(lines) > 100
     assert found == []
