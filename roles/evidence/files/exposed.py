@@ -3,9 +3,10 @@
     exposed.py [--processes-until FILE] < ["secret", …]
 
 Looks for each as it is, in base64 and as a URL writes it, and for each line of a key's body: in the command lines and
-environments of all processes, unit files and what systemd shows of units, the journal, logs, temporary files, the spool, and files
-in /etc that everybody reads. The environment of a process of the gateway's own users may have its own. A finding names
-the place, never the secret. With --processes-until, looks at processes only, again and again until the file is there.
+environments of all processes, unit files and what systemd shows of units, the journal, logs, temporary files, the
+spool, and files in /etc that everybody reads. The environment of a process of the gateway's own users may have its
+own. A finding names the place, never the secret. With --processes-until, looks at processes only, again and again
+until the file is there.
 """
 
 import base64
