@@ -25,6 +25,8 @@ POLICY_VIOLATION = 1008  # a WebSocket's close code
 VISIBLE_END = 4  # characters of a key that LiteLLM repeats when it refuses it
 # Where a key may begin in a header: LiteLLM finds it behind words, names and signs of several kinds.
 WORD = re.compile(rb"(?<![A-Za-z0-9_-])(?=[A-Za-z0-9_-])")
+# Of these LiteLLM takes each one out of a header, wherever it stands.
+SCHEME = re.compile(rb"(?:[Bb]earer|Basic) ")
 
 
 class Access:
@@ -42,9 +44,7 @@ class Access:
         self._is_open = is_open
         self._current = settings.master_key.get_secret_value().encode()
         self._previous = [key.encode() for key in settings.previous_master_keys.get_secret_value().split()]
-        # Of the same length, with the same end: LiteLLM's refusal shows no difference.
-        random = f"sk-{secrets.token_hex(len(self._current))}".encode()
-        self._nobodys = random[: len(self._current) - VISIBLE_END] + self._current[-VISIBLE_END:]
+        self._nobodys = {key: _nobodys(key) for key in (*self._previous, self._current) if key}
         self.is_admin = functools.lru_cache(maxsize=4096)(self._is_admin)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -57,12 +57,11 @@ class Access:
             await _refuse(scope, receive, send)
             return
         scope = {**scope, "headers": [header for header in scope["headers"] if header[0] not in SAID_BY_NGINX]}
-        for key in self._previous:
-            scope, _ = _with_another_key(scope, key, self._current)
-        if not is_admin and self._current:
-            scope, is_replaced = _with_another_key(scope, self._current, self._nobodys)
-            if is_replaced:
-                send = _as_if_sent(send, self._current, self._nobodys)
+        others = dict.fromkeys(self._previous, self._current) if is_admin else self._nobodys
+        for key, other in others.items():
+            scope, is_replaced = _with_another_key(scope, key, other)
+            if is_replaced and not is_admin:
+                send = _as_if_sent(send, key, other)
         await self._app(scope, receive, send)
 
     def _is_admin(self, client: str | None) -> bool:
@@ -73,7 +72,15 @@ class Access:
             address = ip_address(client)
         except ValueError:
             return False
+        # An IPv4 client of a socket for both kinds of addresses
+        address = getattr(address, "ipv4_mapped", None) or address
         return any(address in network for network in self._networks)
+
+
+def _nobodys(key: bytes) -> bytes:
+    """Make up a key of the same length, with the same end: LiteLLM's refusal shows no difference."""
+    random = f"sk-{secrets.token_hex(len(key))}".encode()
+    return random[: len(key) - VISIBLE_END] + key[-VISIBLE_END:]
 
 
 def _with_another_key(scope: Scope, key: bytes, other: bytes) -> tuple[Scope, bool]:
@@ -91,12 +98,20 @@ def _with_another_key(scope: Scope, key: bytes, other: bytes) -> tuple[Scope, bo
     return {**scope, "headers": headers, "query_string": query}, any(is_in) or headers != list(scope["headers"])
 
 
-def _replaced(text: bytes, key: bytes, other: bytes) -> bytes:
-    for beginning in reversed([found.start() for found in WORD.finditer(text)]):
-        end = beginning + len(key)
-        if hmac.compare_digest(text[beginning:end], key):
-            text = text[:beginning] + other + text[end:]
-    return text
+def _replaced(value: bytes, key: bytes, other: bytes) -> bytes:
+    """Replace the key in a header: as it stands there, or in pieces that LiteLLM joins."""
+    joined = value
+    while (shorter := SCHEME.sub(b"", joined)) != joined:
+        joined = shorter
+    for text, scheme in ((value, b""), (joined, b"Bearer ")):
+        found = text
+        for beginning in reversed([word.start() for word in WORD.finditer(text)]):
+            end = beginning + len(key)
+            if hmac.compare_digest(found[beginning:end], key):
+                found = found[:beginning] + other + found[end:]
+        if found != text:
+            return scheme + found
+    return value
 
 
 def _as_if_sent(send: Send, key: bytes, other: bytes) -> Send:

@@ -98,6 +98,11 @@ def test_management_is_for_admin_networks(path: str) -> None:
         assert ask(path, client)[0] == 401
 
 
+def test_ipv4_is_known_when_a_socket_is_for_both() -> None:
+    assert ask("/ui", f"::ffff:{INSIDE}")[0] == 401
+    assert ask("/ui", f"::ffff:{OUTSIDE}")[0] == 403
+
+
 @pytest.mark.parametrize("client", ["", "not an address", "10.0.0.7, 10.0.1.7", "fd01::7"])
 def test_what_is_no_address_inside_is_outside(client: str) -> None:
     assert ask("/ui", client or "-")[0] == 403
@@ -148,14 +153,26 @@ def test_wherever_the_key_is(headers: dict[str, str], query: str) -> None:
         assert nobodys.startswith("sk-")
 
 
+@pytest.mark.parametrize("key", [CURRENT, PREVIOUS])
+@pytest.mark.parametrize("name", ["authorization", "x-litellm-api-key"])
+@pytest.mark.parametrize("scheme", ["Bearer ", "bearer ", "Basic ", "BeaBearer rer "])
+def test_pieces_that_litellm_joins_make_no_key(scheme: str, name: str, key: str) -> None:
+    put = {name: f"Bearer {key[:5]}{scheme}{key[5:]}"}
+    assert key == CURRENT or keys(ask("/v1/models", INSIDE, put)[1]) == {CURRENT}
+    (nobodys,) = keys(ask("/v1/models", OUTSIDE, put)[1])
+    assert nobodys not in {CURRENT, PREVIOUS}
+    assert nobodys[-4:] == key[-4:]
+
+
 def test_a_percent_sign_hides_no_key() -> None:
     assert keys(ask("/v1/models", OUTSIDE, query=f"alt=sse&key=%73{CURRENT[1:]}")[1]) & {CURRENT} == set()
 
 
-def test_the_master_key_from_outside_is_refused_as_a_wrong_one_is() -> None:
-    """By what LiteLLM says, nobody learns that the key is one."""
-    _, seen = ask("/v1/models", OUTSIDE, {"authorization": f"Bearer {CURRENT}"})
-    assert (seen["hash"], seen["end"]) == (sha256(CURRENT), CURRENT[-4:])
+@pytest.mark.parametrize("key", [CURRENT, PREVIOUS])
+def test_a_master_key_from_outside_is_refused_as_a_wrong_one_is(key: str) -> None:
+    """By what LiteLLM says, nobody learns that the key is one, or anything of another one."""
+    _, seen = ask("/v1/models", OUTSIDE, {"authorization": f"Bearer {key}"})
+    assert (seen["hash"], seen["end"]) == (sha256(key), key[-4:])
 
 
 def test_nobody_takes_the_client_s_address_from_a_header() -> None:
