@@ -29,7 +29,11 @@ finding "room for core dumps of what runs" 0 "$(
     done | sort --unique | paste --serial --delimiters=,)"
 
 # Paths that the host has not are passed over. .lock is an empty file of uv's.
-as_any_user() { setpriv --reuid=65534 --regid=65534 --clear-groups "$@" 2> /dev/null | paste --serial --delimiters=' '; }
+as_any_user() {
+    local as=(setpriv --reuid=65534 --regid=65534 --clear-groups)
+    "${as[@]}" find / -maxdepth 0 > /dev/null || echo "not to be seen"
+    "${as[@]}" "$@" 2> /dev/null | paste --serial --delimiters=' '
+}
 finding 'what any user can write' nothing "$(as_any_user \
     find /etc/litellm /etc/ssl/litellm /etc/litellm-firewall.nft /etc/systemd/system /usr/local/bin /opt/litellm /var/lib/litellm \
     /etc/postgresql /var/lib/postgresql /var/log/postgresql /var/log/journal -not -type l -not -name .lock -writable)"

@@ -26,6 +26,7 @@ CHAT = "/v1/chat/completions"
 HIGHEST_EXPOSURE = 2.0
 RESTARTS = 3
 LONG_SECONDS = 300
+CLIENT_SECONDS = 5  # less than nginx gives a slow client where nobody says anything
 
 
 @pytest.fixture(scope="module")
