@@ -148,7 +148,7 @@ def _fill(database: Database, day: dt.date, count: int) -> None:
         connection.commit()
 
 
-def _connect(database: Database, user: str = "litellm_reader", password: str = READER_PASSWORD) -> Any:
+def _connect(database: Database, user: str = "litellm_reader_a", password: str = READER_PASSWORD) -> Any:
     connection = psycopg2.connect(
         host=database.cluster.host, port=database.cluster.port, dbname=database.name, user=user, password=password
     )

@@ -120,7 +120,7 @@ def migrate(cluster: Cluster, name: str, release: str) -> None:
         "GRANT ALL ON SCHEMA public TO litellm; GRANT ALL ON ALL TABLES IN SCHEMA public TO litellm;"
         "GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO litellm;"
         "GRANT USAGE ON SCHEMA public TO litellm_reader; GRANT SELECT ON ALL TABLES IN SCHEMA public TO litellm_reader;"
-        "ALTER DEFAULT PRIVILEGES FOR ROLE litellm IN SCHEMA public GRANT SELECT ON TABLES TO litellm_reader",
+        "ALTER DEFAULT PRIVILEGES FOR ROLE litellm_a IN SCHEMA public GRANT SELECT ON TABLES TO litellm_reader",
         name,
     )
 
