@@ -28,6 +28,10 @@ finding "room for core dumps of what runs" 0 "$(
         sed -nE 's/^Max core file size +([^ ]+) +([^ ]+) .*/\1\n\2/p' "/proc/$process/limits" 2> /dev/null
     done | sort --unique | paste --serial --delimiters=,)"
 
+# That of systemd keeps none, by what role host_hardening says.
+finding 'who gets core dumps whatever their limit' nobody "$(sed -nE 's/^\|([^ ]+).*/\1/p' /proc/sys/kernel/core_pattern |
+    sed -E 's/.*(systemd-coredump|\/false)$/nobody/' | grep . || echo nobody)"
+
 # Paths that the host has not are passed over. .lock is an empty file of uv's.
 as_any_user() {
     local as=(setpriv --reuid=65534 --regid=65534 --clear-groups)

@@ -26,12 +26,16 @@ CHAT = "/v1/chat/completions"
 HIGHEST_EXPOSURE = 2.0
 RESTARTS = 3
 LONG_SECONDS = 300
-CLIENT_SECONDS = 5  # less than nginx gives a slow client where nobody says anything
+LOOPBACK_PORT = 4080
+NAME = "gateway.example"
 
 
 @pytest.fixture(scope="module")
 def managed_from_elsewhere(lab: Lab) -> Generator[None]:
-    """The gateway with admin networks that none of the lab's hosts is in, while the master key is rotated."""
+    """The gateway with all that can be asked of its front, while the master key is rotated.
+
+    None of the lab's hosts is in an admin network; the gateway's own host also stands for a proxy before it.
+    """
     with lab.upstream():
         lab.site(
             "--limit=gateway",
@@ -39,6 +43,10 @@ def managed_from_elsewhere(lab: Lab) -> Generator[None]:
             litellm_gateway_models=[*lab.models, ECHO, SLOW],
             litellm_gateway_admin_networks=["192.0.2.0/24"],
             litellm_gateway_previous_master_keys=[PREVIOUS_KEY],
+            litellm_gateway_trusted_proxies=[f"{GATEWAY}/32"],
+            litellm_gateway_http_loopback_port=LOOPBACK_PORT,
+            litellm_gateway_tls_minimum="1.2",
+            litellm_gateway_names=[NAME],
         )
         yield
     lab.site("--limit=gateway")
@@ -282,7 +290,6 @@ def test_whoever_asks_models_may_do_so_from_anywhere(lab: Lab, virtual_key: str)
         "/team/new",
         "/model/new",
         "/health",
-        "/ui/../key/info",
         "/%6bey/info",
     ],
 )
@@ -292,6 +299,42 @@ def test_management_is_for_admin_networks(lab: Lab, insider: httpx.Client, path:
             answer = outsider.request(method, path)
             assert (answer.status_code, answer.json()["error"]["type"]) == (403, "not_from_here")
     assert insider.get("/key/list").status_code == 200
+
+
+def test_a_proxy_before_the_gateway_says_for_whom_it_asks(lab: Lab, insider: httpx.Client) -> None:
+    """And nobody else does."""
+    assert insider.get("/key/list").status_code == 200
+    assert insider.get("/key/list", headers={"x-forwarded-for": MODEL}).status_code == 403
+    with lab.client() as outsider:
+        for said in (GATEWAY, "127.0.0.1", "192.0.2.7", f"192.0.2.7, {GATEWAY}"):
+            assert outsider.get("/key/list", headers={"x-forwarded-for": said}).status_code == 403
+
+
+def test_paths_that_clients_tidy_up_lead_nowhere(lab: Lab, managed_from_elsewhere: None) -> None:
+    with lab.tunnel("model", GATEWAY, 4000) as port:
+        for target in ("/ui/../key/list", "//key/list", "/v1/models/../../key/list", "https://gateway/key/list"):
+            head = f"GET {target} HTTP/1.1\r\nhost: gateway\r\nconnection: close\r\n\r\n"
+            with connection(port) as tls:
+                tls.sendall(head.encode())
+                assert re.match(rb"HTTP/1\.1 40[034] ", all_of(tls)), target
+
+
+def test_plain_http_is_for_the_host_alone(lab: Lab, gateway: Host, managed_from_elsewhere: None) -> None:
+    ask = "import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:%d/health/liveliness').status)"
+    assert gateway.check_output(f'python3 -c "{ask % LOOPBACK_PORT}"') == "200"
+    listeners = gateway.check_output("ss --no-header --tcp --listening --numeric")
+    assert re.findall(rf"\S+:{LOOPBACK_PORT}\b", listeners) == [f"127.0.0.1:{LOOPBACK_PORT}"]
+
+
+def test_an_older_tls_and_a_further_name_where_they_are_asked_for(lab: Lab, managed_from_elsewhere: None) -> None:
+    context = ssl.create_default_context(cafile=CA)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    with (
+        lab.tunnel("model", GATEWAY, 4000) as port,
+        socket.create_connection(("127.0.0.1", port), timeout=LONG_SECONDS) as plain,
+        context.wrap_socket(plain, server_hostname=NAME) as tls,
+    ):
+        assert tls.version() == "TLSv1.2"
 
 
 def without_key(answer: httpx.Response) -> tuple[int, str]:
