@@ -34,16 +34,23 @@ SELECT json_build_object(
                      WHERE kind = 'application'
                        AND (has_any_column_privilege(login, name, 'SELECT, INSERT, UPDATE') OR has_table_privilege(login, name, 'DELETE, TRUNCATE'))),
     'ledger', (SELECT coalesce(json_agg(DISTINCT name::regclass::text), '[]')
-                 FROM (TABLE ledger UNION ALL TABLE litellm) AS tables (name), kinds
-                WHERE kind = 'ledger' AND has_table_privilege(login, name, 'SELECT, UPDATE, DELETE, TRUNCATE')),
+                 FROM kinds, (SELECT name, 'SELECT, UPDATE, DELETE, TRUNCATE' FROM ledger
+                              UNION ALL SELECT name, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE' FROM litellm) AS tables (name, rights)
+                WHERE kind = 'ledger'
+                  AND (has_table_privilege(login, name, rights)
+                       OR EXISTS (SELECT FROM pg_attribute WHERE attrelid = name AND attname ~ '^body' AND NOT attisdropped
+                                                             AND has_column_privilege(login, name, attnum, 'SELECT')))),
     'reader', (SELECT coalesce(json_agg(DISTINCT name::regclass::text), '[]') FROM kinds, (
                    SELECT name, 'INSERT, UPDATE, DELETE, TRUNCATE' FROM ledger
                    UNION ALL SELECT name, 'SELECT, INSERT, UPDATE, DELETE, TRUNCATE' FROM litellm) AS tables (name, rights)
-                WHERE kind = 'reader' AND has_table_privilege(login, name, rights)),
+                WHERE kind = 'reader' AND (has_table_privilege(login, name, rights) OR has_any_column_privilege(login, name, 'INSERT, UPDATE'))),
+    'removers', (SELECT coalesce(json_agg(DISTINCT login::text), '[]') FROM logins, pg_proc
+                  WHERE pronamespace = 'public'::regnamespace AND proname IN ('make_days', 'drop_days', 'forget_end_user')
+                    AND has_function_privilege(login, pg_proc.oid, 'EXECUTE')),
     'endless', (SELECT coalesce(json_agg(login::text), '[]') FROM logins, pg_roles
                  WHERE pg_roles.oid = login
                    AND (NOT coalesce(rolconfig::text, '') ~ 'statement_timeout=[1-9]'
                         OR current_setting('idle_in_transaction_session_timeout') = '0')),
-    'audited', current_setting('pgaudit.log'),
+    'audited', (SELECT setting FROM pg_settings WHERE name = 'pgaudit.log'),
     'weak', (SELECT count(*) FROM pg_authid WHERE rolpassword NOT LIKE 'SCRAM-SHA-256$%')
 );

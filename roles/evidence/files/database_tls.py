@@ -1,4 +1,4 @@
-"""What a stranger finds at PostgreSQL's port, as JSON. Arguments: address, port, file of CA certificates."""
+"""What a stranger finds at PostgreSQL's port, as JSON: database_tls.py ADDRESS PORT CA-FILE LOGIN DATABASE."""
 
 import json
 import socket
@@ -7,9 +7,10 @@ import struct
 import sys
 from collections.abc import Iterator
 
-address, port, ca = sys.argv[1], int(sys.argv[2]), sys.argv[3]
+address, port, ca, login, database = sys.argv[1], int(sys.argv[2]), *sys.argv[3:]
 ASK_FOR_TLS = struct.pack("!ii", 8, 80877103)
-STARTUP = b"user\0postgres\0database\0postgres\0\0"
+# Of a login that gets in by TLS: without it, it must not even be asked for its password.
+STARTUP = f"user\0{login}\0database\0{database}\0\0".encode()
 
 
 def talk(context: ssl.SSLContext | None) -> str:
