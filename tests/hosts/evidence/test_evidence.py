@@ -65,19 +65,21 @@ def test_evidence_of_what_does_not_answer_at_all(lab: Lab, gateway: Host, tmp_pa
         done = lab.playbook("--limit=database-1", playbook="playbooks/lab.yml", variables={"lab_action": action})
         assert done.succeeded
 
-    gateway.check_output("systemctl stop litellm.service")
+    # With its socket, which would start it again for the next call, and with nginx, which would wait for it.
+    units = "litellm-nginx.service litellm.socket litellm.service"
+    gateway.check_output(f"systemctl stop {units}")
     power("power_cut")
     try:
         run = lab.playbook(playbook="verify.yml", variables={"evidence_directory": str(tmp_path)})
     finally:
         power("start")
-        gateway.check_output("systemctl start litellm.service")
+        gateway.check_output(f"systemctl start {units}")
 
     assert not run.succeeded
     assert {path.name for path in tmp_path.iterdir()} == FILES
     assert set(verdicts(tmp_path).values()) == {"fail"}
-    units = (tmp_path / "service_status.txt").read_text()
-    assert "litellm.service: inactive" in units
-    assert "lab-model@chat.service: active" in units
+    status = (tmp_path / "service_status.txt").read_text()
+    assert "litellm.service: inactive" in status
+    assert "lab-model@chat.service: active" in status
     assert "cannot reach PostgreSQL" in (tmp_path / "gateway_db_connect.log").read_text()
     assert "Connection refused" in (tmp_path / "chat_call.json").read_text()
