@@ -103,7 +103,8 @@ def _replaced(value: bytes, key: bytes, other: bytes) -> bytes:
     joined = value
     while (shorter := SCHEME.sub(b"", joined)) != joined:
         joined = shorter
-    for text, scheme in ((value, b""), (joined, b"Bearer ")):
+    # Most have no scheme, or one at the beginning: then what is joined is within what stands there.
+    for text, scheme in ((value, b""), (joined, b"Bearer "))[: 1 if value.endswith(joined) else 2]:
         found = text
         for beginning in reversed([word.start() for word in WORD.finditer(text)]):
             end = beginning + len(key)

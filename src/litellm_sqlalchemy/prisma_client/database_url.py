@@ -12,7 +12,8 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeVar, cast, get_args
 from urllib.parse import unquote
 
-SSLMode = Literal["disable", "prefer", "require", "verify-ca", "verify-full"]
+from litellm_sqlalchemy.tls import SSLMode
+
 SSLAccept = Literal["strict", "accept_invalid_certs"]
 ChannelBinding = Literal["disable", "prefer", "require"]
 SessionAttributes = Literal["any", "read-write", "read-only", "primary", "standby", "prefer-standby"]
