@@ -1,6 +1,7 @@
 """The gateway's front: what it lets in, what it refuses and how, and that nothing is lost behind it."""
 
 import contextlib
+import itertools
 import json
 import re
 import socket
@@ -452,6 +453,7 @@ def test_the_gateway_asks_nobody_but_its_database_and_its_models(
     [
         *((alias, unit) for alias in ("gateway", "model") for unit in UNITS[alias]),
         ("database", "ledger-maintenance.service"),
+        *itertools.product(("gateway", "database"), ("litellm-firewall.service", "certificate-expiry.service")),
     ],
 )
 def test_units_have_little_to_give_away(lab: Lab, alias: str, unit: str) -> None:
