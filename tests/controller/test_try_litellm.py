@@ -16,9 +16,9 @@ ROOT = Path(__file__).parents[2]
         ("1.110", "'1.110' is no number of a release"),
         ("../1.83.0", "'../1.83.0' is no number of a release"),
         ("1.82.07", "'1.82.07' is no number of a release"),
-        ("1.82.7", "'1.82.7' was reported as malicious and withdrawn"),
-        ("1.82.8", "'1.82.8' was reported as malicious and withdrawn"),
-        ("1.107.0", "'1.107.0' was reported as malicious and withdrawn"),
+        ("1.82.7", "'1.82.7' was published with malware that steals credentials (2026-03-24, BerriAI/litellm#24512)"),
+        ("1.82.8", "'1.82.8' was published with malware that steals credentials (2026-03-24, BerriAI/litellm#24512)"),
+        ("1.107.0", "'1.107.0' was taken off the package index, and we do not know why"),
         ("0.0.1", "'0.0.1' cannot be locked (see above)"),  # no index has it, or there is none
     ],
 )
