@@ -18,8 +18,8 @@ down:  ## remove the lab; leaves the checkout, the cache and the secrets
 verify:  ## observe the running system and write evidence/
 	@ansible-playbook -i $(INVENTORY) verify.yml
 
-test:  ## everything that CI runs
-	@scripts/test
+test:  ## everything that CI runs; make test LONG=1: also what CI does not wait for
+	@scripts/test $(if $(LONG),--long)
 
 test-default test-packages test-secure: test-%:
 	@LAB_NAME=$* molecule test --scenario-name=$*

@@ -1,6 +1,7 @@
 """A change of PostgreSQL's settings interrupts nobody unless PostgreSQL says that it must."""
 
 import httpx
+import pytest
 
 from tests.hosts.lab import Lab
 
@@ -35,6 +36,7 @@ def test_what_needs_a_reload_only_reloads(lab: Lab) -> None:
     assert server_start(lab) == before
 
 
+@pytest.mark.long
 def test_what_a_stopped_run_has_written_comes_into_force_with_the_next_one(lab: Lab) -> None:
     lab.script("database", BACK)
     assert setting(lab, "log_min_duration_statement") == "3s"
@@ -68,6 +70,7 @@ def test_what_is_wrong_is_refused_and_the_old_settings_stay(lab: Lab) -> None:
     assert setting(lab, "max_locks_per_transaction") == "128"
 
 
+@pytest.mark.long
 def test_what_can_not_start_says_why_and_the_cure_is_enough(lab: Lab) -> None:
     run = lab.playbook("--limit=database", variables={"postgres17_settings": {"superuser_reserved_connections": 100}})
 
@@ -79,6 +82,7 @@ def test_what_can_not_start_says_why_and_the_cure_is_enough(lab: Lab) -> None:
     assert setting(lab, "max_locks_per_transaction") == "512"
 
 
+@pytest.mark.long
 def test_a_setting_that_is_removed_is_back_even_if_that_takes_a_restart(lab: Lab) -> None:
     lab.site("--limit=database", postgres17_settings=LOCKS)
     before = server_start(lab)

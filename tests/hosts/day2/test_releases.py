@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import pytest
 from testinfra.host import Host
 
 from tests.hosts.lab import CHECKOUT, Lab
@@ -20,6 +21,7 @@ def set_revision(lab: Lab, revision: str) -> None:
     lab.script("database", f'runuser --user postgres -- {psql} <<< "{statement}"')
 
 
+@pytest.mark.long
 def test_an_old_release_stays_and_can_be_gone_back_to(lab: Lab, gateway: Host, tmp_path: Path) -> None:
     lock = tmp_path / "gateway.txt"
 

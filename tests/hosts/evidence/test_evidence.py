@@ -4,6 +4,7 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
 from testinfra.host import Host
 
 from tests.hosts.lab import Lab
@@ -60,6 +61,7 @@ def test_evidence_of_a_system_that_is_not(lab: Lab, gateway: Host, tmp_path: Pat
     assert {path.name for path in tmp_path.iterdir()} == FILES
 
 
+@pytest.mark.long
 def test_evidence_of_what_does_not_answer_at_all(lab: Lab, gateway: Host, tmp_path: Path) -> None:
     def power(action: str) -> None:
         done = lab.playbook("--limit=database-1", playbook="playbooks/lab.yml", variables={"lab_action": action})

@@ -1,5 +1,6 @@
 """The database host's disk is full while PostgreSQL is installed: a small tmpfs stands for it."""
 
+import pytest
 from testinfra.host import Host
 
 from tests.hosts.lab import Lab
@@ -7,6 +8,7 @@ from tests.hosts.lab import Lab
 ASK = {"model": "smollm2", "messages": [{"role": "user", "content": "Say yes."}], "max_tokens": 5}
 
 
+@pytest.mark.long
 def test_an_installation_stops_and_the_next_one_succeeds(lab: Lab, database: Host) -> None:
     wipe = lab.playbook("--limit=database-1", playbook="playbooks/lab.yml", variables={"lab_action": "wipe"})
     assert wipe.succeeded

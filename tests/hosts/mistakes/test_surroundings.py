@@ -46,6 +46,7 @@ def test_the_port_is_taken(lab: Lab, gateway: Host) -> None:
         assert client.get("/health/readiness").status_code == 200
 
 
+@pytest.mark.long
 def test_the_database_s_port_is_taken(lab: Lab, database: Host, client: httpx.Client) -> None:
     with squatter(database, 5432, "postgresql@17-main.service"):
         run = lab.playbook("--limit=database")
@@ -71,6 +72,7 @@ def test_the_database_is_out_of_reach(lab: Lab, client: httpx.Client) -> None:
     lab.exchange(call_id)
 
 
+@pytest.mark.long
 def test_the_owner_s_password_is_wrong(lab: Lab) -> None:
     """It is asked for where there is something to migrate, such as another retention."""
     wrong = {"schema_init_password": "not-the-password", "schema_init_retention_days": 36_500}
@@ -94,6 +96,7 @@ def test_the_application_s_password_is_wrong(lab: Lab, client: httpx.Client) -> 
     lab.exchange(ask(client))
 
 
+@pytest.mark.long
 @pytest.mark.parametrize(
     ("variable", "login"),
     [
@@ -117,6 +120,7 @@ def test_the_cure_is_enough(lab: Lab) -> None:
     assert set(lab.site("--limit=gateway").changed.values()) == {0}
 
 
+@pytest.mark.long
 def test_passwords_changed_by_hand_are_set_right(lab: Lab, client: httpx.Client) -> None:
     lab.script(
         "database",
@@ -141,6 +145,7 @@ def other_lock(path: Path, text: str) -> str:
     return str(lock)
 
 
+@pytest.mark.long
 def test_the_package_index_is_out_of_reach(lab: Lab, gateway: Host, client: httpx.Client, tmp_path: Path) -> None:
     before = gateway.file("/opt/litellm/current").linked_to
     lock = other_lock(tmp_path, (CHECKOUT / "requirements/gateway.txt").read_text() + "# out of reach\n")
@@ -167,6 +172,7 @@ def test_the_package_index_is_out_of_reach(lab: Lab, gateway: Host, client: http
     gateway.check_output("/opt/litellm/current/bin/python -c 'import idna'")
 
 
+@pytest.mark.long
 def test_a_package_that_is_not_the_locked_one(lab: Lab, gateway: Host, tmp_path: Path) -> None:
     before = gateway.file("/opt/litellm/current").linked_to
     text = (CHECKOUT / "requirements/gateway.txt").read_text()
@@ -181,6 +187,7 @@ def test_a_package_that_is_not_the_locked_one(lab: Lab, gateway: Host, tmp_path:
     lab.site("--limit=gateway")
 
 
+@pytest.mark.long
 def test_what_a_stopped_run_has_changed_is_in_force_after_the_next_one(lab: Lab, tmp_path: Path) -> None:
     plain = tmp_path / "config.yaml.j2"
     plain.write_text(

@@ -35,6 +35,7 @@ def test_a_password_in_a_mistake_is_not_told(lab: Lab) -> None:
     assert "too-short" not in run.output
 
 
+@pytest.mark.long
 def test_missing_models(lab: Lab, tmp_path: Path) -> None:
     inventory = tmp_path / "lab"
     shutil.copytree(CHECKOUT / "inventory/lab", inventory)
@@ -49,6 +50,7 @@ def test_missing_models(lab: Lab, tmp_path: Path) -> None:
     refused(run, "missing required arguments: litellm_gateway_models")
 
 
+@pytest.mark.long
 def test_unsupported_system(lab: Lab, gateway: Host) -> None:
     lab.script(
         "gateway",

@@ -72,8 +72,10 @@ def test_the_gateway_runs(lab: Lab) -> None:
     ("wrong", "reason"),
     [
         ({"postgres17_repository_key": "/usr/share/postgresql-common/pgdg/apt.postgresql.org.asc"}, "signature"),
-        ({"postgres17_repository_suite": "no-such-suite"}, "404"),
-        ({"postgres17_repository_url": "https://packages.example:9/apt"}, "packages.example"),
+        pytest.param({"postgres17_repository_suite": "no-such-suite"}, "404", marks=pytest.mark.long),
+        pytest.param(
+            {"postgres17_repository_url": "https://packages.example:9/apt"}, "packages.example", marks=pytest.mark.long
+        ),
     ],
     ids=["key", "suite", "address"],
 )

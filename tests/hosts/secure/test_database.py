@@ -171,6 +171,7 @@ def test_the_roles_that_hold_rights_do_not_log_in(lab: Lab, role: str) -> None:
 LET_IN = f"""grep --count 'ALTER USER ""litellm_owner"" WITH LOGIN' {LOG} || true"""
 
 
+@pytest.mark.long
 def test_the_owner_may_log_in_neither_after_a_migration_nor_after_one_that_failed(lab: Lab) -> None:
     """Somebody's lock stands in a migration's way, but not in that of who asks what there is to migrate."""
     before = int(lab.script("database", LET_IN))
@@ -195,6 +196,7 @@ def test_the_owner_may_log_in_neither_after_a_migration_nor_after_one_that_faile
     test_the_owner_may_not_log_in(lab)
 
 
+@pytest.mark.long
 def test_two_logins_are_valid_at_once_and_one_that_is_not_listed_is_gone_with_its_sessions(lab: Lab) -> None:
     new = "password-of-a-further-login"
     lab.site("--limit=database", postgres17_logins=lab.logins(reader=[new]))
@@ -213,6 +215,7 @@ def test_two_logins_are_valid_at_once_and_one_that_is_not_listed_is_gone_with_it
     assert set(lab.site("--limit=database").changed.values()) == {0}
 
 
+@pytest.mark.long
 def test_a_login_that_is_taken_back_while_it_holds_a_temporary_table_is_gone(lab: Lab) -> None:
     new = "password-of-a-further-drain"
     lab.site("--limit=database", postgres17_logins=lab.logins(ledger=[new]))

@@ -134,6 +134,7 @@ def test_rules_that_nobody_proves_give_way_by_themselves(lab: Lab) -> None:
     assert table(lab, "database") == before
 
 
+@pytest.mark.long
 def test_the_first_rules_are_taken_back_and_others_tables_are_left_alone(lab: Lab, gateway: Host) -> None:
     gateway.check_output("systemctl stop litellm-firewall.service")
     gateway.check_output("rm /etc/litellm-firewall.nft")
@@ -149,6 +150,7 @@ def test_the_first_rules_are_taken_back_and_others_tables_are_left_alone(lab: La
     gateway.check_output("nft delete table inet somebody_else")
 
 
+@pytest.mark.long
 def test_a_port_is_opened_and_a_hand_s_rule_is_gone(lab: Lab, database: Host) -> None:
     opened = [{"name": "exporter of metrics", "ports": [9187], "networks": ["192.168.10.20/32"]}]
     database.check_output("nft insert rule inet litellm input accept")

@@ -287,6 +287,7 @@ def test_certificates_are_renewed_while_calls_go_on(lab: Lab, gateway: Host) -> 
     assert gateway.check_output("sha256sum /etc/ssl/litellm/*.key") == keys
 
 
+@pytest.mark.long
 def test_another_ca_takes_the_place_of_the_one_before_while_calls_go_on(
     lab: Lab, gateway: Host, authority: Authority, tmp_path: Path
 ) -> None:
@@ -314,6 +315,7 @@ def test_another_ca_takes_the_place_of_the_one_before_while_calls_go_on(
         assert renew(lab).succeeded
 
 
+@pytest.mark.long
 def test_a_company_s_ca_signs_what_the_hosts_ask_for(lab: Lab, stranger: Authority, tmp_path: Path) -> None:
     """The run stops, says what it waits for, and goes on when that is there."""
     company = {
