@@ -102,11 +102,16 @@ class Authority:
         pair.certificate.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
         return pair
 
-    def sign_request(self, request: Path) -> None:
-        """Sign what somebody asks for; the certificate is put beside it."""
+    def sign_request(self, request: Path, *, new_key: bool = False) -> None:
+        """Sign what somebody asks for; the certificate is put beside it, and its key where that is to be a new one."""
         asked = x509.load_pem_x509_csr(request.read_bytes())
         name = asked.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
-        builder = self._begun(str(name), asked.public_key(), days=365)
+        public_key: Any = asked.public_key()
+        if new_key:
+            key = ec.generate_private_key(ec.SECP256R1())
+            request.with_suffix(".key").write_bytes(_pem(key))
+            public_key = key.public_key()
+        builder = self._begun(str(name), public_key, days=365)
         for extension in asked.extensions:
             builder = builder.add_extension(extension.value, critical=extension.critical)
         certificate = builder.sign(self._key, hashes.SHA256())

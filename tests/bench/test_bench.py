@@ -24,6 +24,7 @@ def output(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory
 
 
+@pytest.mark.long
 def test_every_part_has_its_rounds_and_conditions(output: Path) -> None:
     for part in PARTS:
         found = json.loads((output / f"{part}.json").read_text())
@@ -33,6 +34,7 @@ def test_every_part_has_its_rounds_and_conditions(output: Path) -> None:
         assert all(found.values())
 
 
+@pytest.mark.long
 def test_the_report_has_every_figure(output: Path) -> None:
     results = {part: json.loads((output / f"{part}.json").read_text()) for part in PARTS}
     figures = report.figures(results)
@@ -59,6 +61,7 @@ def test_the_report_has_every_figure(output: Path) -> None:
     assert all(figure.what in table and figure.value in table for figure in figures)
 
 
+@pytest.mark.long
 def test_nothing_answered_is_missing(output: Path) -> None:
     found = json.loads((output / "gateway.json").read_text())
     of_ledger = [one for one in found["stored"] + found["killed"] if one["kind"] == "ledger"]
@@ -66,12 +69,14 @@ def test_nothing_answered_is_missing(output: Path) -> None:
     assert all(one["answered"] == one["stored"] > 0 for one in of_ledger)
 
 
+@pytest.mark.long
 def test_the_plot_is_drawn(output: Path) -> None:
     plot = (output / "benchmark.png").read_bytes()
     assert plot.startswith(b"\x89PNG")
     assert len(plot) > 20_000
 
 
+@pytest.mark.long
 def test_the_section_in_findings(output: Path, tmp_path: Path) -> None:
     results = {part: json.loads((output / f"{part}.json").read_text()) for part in PARTS}
     figures = report.figures(results)

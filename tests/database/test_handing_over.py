@@ -94,6 +94,7 @@ async def test_a_database_is_taken_over_and_handed_back(genuine_template: Databa
         assert checksum == hashlib.sha256(script).hexdigest()
 
 
+@pytest.mark.long
 def test_what_was_begun_here_goes_on_there(migrated: Database) -> None:
     before = rows(migrated)
     assert UP_TO_DATE in genuine("migrate", "status", url=url_of(migrated), schema=SCHEMA).stdout
@@ -101,6 +102,7 @@ def test_what_was_begun_here_goes_on_there(migrated: Database) -> None:
     assert rows(migrated) == before
 
 
+@pytest.mark.long
 def test_each_understands_what_failed_at_the_other(empty_database: Database, project: Path) -> None:
     """A failed migration is one of the other, too; so is what `resolve` makes of it, in both of its ways."""
     url, schema = url_of(empty_database), project / "schema.prisma"
@@ -218,6 +220,7 @@ def test_both_see_the_same_differences(migrated: Database, change: str) -> None:
         assert catalog(made) == catalog(migrated)
 
 
+@pytest.mark.long
 def test_both_push_the_same_tables(empty_database: Database) -> None:
     cluster, other = empty_database.cluster, Database(empty_database.cluster, f"pushed_{next(NUMBERS)}")
     cluster.execute(f"CREATE DATABASE {other.name} OWNER litellm_owner TEMPLATE template0")

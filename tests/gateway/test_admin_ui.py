@@ -161,6 +161,7 @@ def test_the_logs_page_has_the_calls(ui: AdminUI, managed: Managed) -> None:
     expect(ui.page.get_by_role("dialog", name=request)).to_contain_text("5 prompt tokens + 2 completion tokens")
 
 
+@pytest.mark.long
 def test_every_page_of_the_menu_opens(ui: AdminUI) -> None:
     ui.open("/ui/")
     menu = ui.page.get_by_role("complementary")

@@ -22,7 +22,7 @@ from tests.fix_prisma import (
     url_of,
     write,
 )
-from tests.gateway.fix_litellm import PINNED, RELEASES, interpreter
+from tests.gateway.fix_litellm import EACH_RELEASE, OLDER, PINNED, interpreter
 
 SETUP = """
 import logging, sys
@@ -66,7 +66,7 @@ def set_up(release: str, url: str, folder: Path, on_path: Path, *, migrate: bool
     return done.stderr
 
 
-@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize("release", EACH_RELEASE)
 def test_litellm_sets_up_an_empty_database(
     empty_database: Database, tmp_path: Path, on_path: Path, release: str
 ) -> None:
@@ -107,7 +107,7 @@ def test_litellm_takes_over_a_database_that_prisma_has_migrated(
 
 
 # The first one's has the pinned one's code, and it takes its time.
-@pytest.mark.parametrize("release", [release for release in RELEASES if release != "1.83.0"])
+@pytest.mark.parametrize("release", [release for release in EACH_RELEASE if release != OLDER[0]])
 def test_litellm_recovers_a_database_without_a_ledger(
     migrated_template: Database, tmp_path: Path, on_path: Path, release: str
 ) -> None:

@@ -147,6 +147,7 @@ def running(plain: Path, directory: Path, url: str) -> Iterator[Gateway]:
         gateway.stop()
 
 
+@pytest.mark.long
 def test_it_does_what_it_does_with_prisma(plain: Path, empty_database: Database, tmp_path: Path) -> None:
     url = url_of(empty_database)
     with running(plain, tmp_path / "first", url) as gateway:

@@ -22,7 +22,7 @@ from litellm_sqlalchemy.ledger.head import Rules
 from litellm_sqlalchemy.ledger.spool import Spool, SpooledRecord
 from litellm_sqlalchemy.settings import CaptureSettings
 from tests.fix_server import serving
-from tests.gateway.fix_litellm import RELEASES, interpreter
+from tests.gateway.fix_litellm import EACH_RELEASE, interpreter
 
 HERE = Path(__file__).parent
 KEY_IN_PATH = "sk-a-key-in-a-path"
@@ -62,7 +62,7 @@ def capture_of(records: list[SpooledRecord]) -> str:
     return "full" if kept == {True} else "metadata"
 
 
-@pytest.mark.parametrize("release", RELEASES)
+@pytest.mark.parametrize("release", EACH_RELEASE)
 def test_every_route(release: str, tmp_path: Path) -> None:
     routes = routes_of(release)
     assert len(routes) > 600

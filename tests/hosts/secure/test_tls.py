@@ -316,8 +316,15 @@ def test_another_ca_takes_the_place_of_the_one_before_while_calls_go_on(
 
 
 @pytest.mark.long
-def test_a_company_s_ca_signs_what_the_hosts_ask_for(lab: Lab, stranger: Authority, tmp_path: Path) -> None:
-    """The run stops, says what it waits for, and goes on when that is there."""
+def test_a_company_s_ca_signs_what_the_hosts_ask_for_and_then_what_somebody_brings(
+    lab: Lab, gateway: Host, database: Host, stranger: Authority, tmp_path: Path
+) -> None:
+    """The run stops, says what it waits for, and goes on when that is there. What nobody trusts changes nothing."""
+
+    def keys() -> list[str]:
+        sums = "sha256sum /etc/ssl/litellm/*.key"
+        return [str(host.check_output(sums)) for host in (gateway, database)]
+
     company = {
         "pki_source": "csr",
         "pki_directory": str(tmp_path),
@@ -336,6 +343,21 @@ def test_a_company_s_ca_signs_what_the_hosts_ask_for(lab: Lab, stranger: Authori
             *("database-1 postgresql", "gateway-1 gateway", "gateway-1 client-litellm_owner"),
             *(f"gateway-1 client-{login}" for login in LOGINS),
         }
+        with lab.connection(LOGIN, lab.secrets[LOGIN], sslrootcert=str(stranger.file)):
+            pass
+
+        company["pki_source"], before = "files", keys()
+        nobody = Authority(tmp_path, "nobody")
+        for request in asked:
+            nobody.sign_request(request, new_key=True)
+        run = renew(lab, **company)
+        assert not run.succeeded
+        assert "unable to get local issuer certificate" in run.output
+        assert keys() == before
+        for request in asked:
+            stranger.sign_request(request, new_key=True)
+        assert renew(lab, **company).succeeded
+        assert all(set(now.split()).isdisjoint(its.split()[::2]) for now, its in zip(keys(), before, strict=True))
         with lab.connection(LOGIN, lab.secrets[LOGIN], sslrootcert=str(stranger.file)):
             pass
     finally:
