@@ -53,6 +53,17 @@ def view(checkout: Path) -> dict[str, Any]:
     return secrets
 
 
+def test_the_vault_gets_another_password(checkout: Path) -> None:
+    make(checkout)
+    before = view(checkout)
+    new = checkout / ".vault-password.new"
+    new.write_text("another password\n")
+    run(checkout, "ansible-vault", "rekey", "--new-vault-password-file", new.name, str(vault(checkout)))
+    run(checkout, "ansible-vault", "view", str(vault(checkout)), check=False)
+    new.replace(checkout / ".vault-password")
+    assert view(checkout) == before
+
+
 def test_made_once_strong_and_encrypted(checkout: Path) -> None:
     output = make(checkout)
     secrets = view(checkout)

@@ -43,6 +43,9 @@ def test_every_command_is_in_a_block() -> None:
     run_elsewhere = {
         'ansible-playbook -i "$INVENTORY" site.yml -e litellm_gateway_release=NAME': "day2/test_releases.py",
         "ansible-vault edit $INVENTORY/group_vars/all/vault.yml": "readme/test_readme.py",
+        "ansible-vault rekey --new-vault-password-file .vault-password.new $INVENTORY/group_vars/all/vault.yml": (
+            "controller/test_secrets.py"
+        ),
         ".venv/bin/pip install --require-hashes -r requirements/controller.txt": "readme/test_readme.py",
         "openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-384": "secure/test_tls.py",
         "make -s key": "readme/test_readme.py",
