@@ -168,7 +168,7 @@ def test_the_roles_that_hold_rights_do_not_log_in(lab: Lab, role: str) -> None:
         pass
 
 
-LET_IN = f"""grep --count 'ALTER USER ""litellm_owner"" WITH LOGIN' {LOG} || true"""
+LET_IN = f"""grep --count 'ALTER ROLE ""litellm_owner"" LOGIN' {LOG} || true"""
 
 
 @pytest.mark.long
@@ -192,6 +192,7 @@ def test_the_owner_may_log_in_neither_after_a_migration_nor_after_one_that_faile
     assert int(lab.script("database", LET_IN)) == before + 2
     test_the_owner_may_not_log_in(lab)
     assert lab.sql("SELECT pid FROM pg_stat_activity WHERE usename = 'litellm_owner'") == []
+    assert lab.sql("SELECT 1 FROM pg_roles WHERE rolname = 'litellm_owner' AND rolvaliduntil < now() + '25 hours'")
     lab.site("--limit=gateway,database")
     test_the_owner_may_not_log_in(lab)
 
