@@ -17,7 +17,7 @@ import yaml
 from tests.hosts.lab import CHECKOUT, Lab
 
 PLAYBOOK = "playbooks/rotate_credentials.yml"
-CALLS_PER_SECOND = 20  # of each client: fewer than the gateway lets one address make
+CALLS_PER_SECOND = 5  # of each client; more would only take the CPU from the playbooks
 
 
 @pytest.fixture
@@ -104,6 +104,7 @@ def status(lab: Lab, key: str) -> int:
         return client.get("/key/list").status_code
 
 
+@pytest.mark.timeout(3600)  # six runs of the playbook, while other tests run
 def test_everything_is_rotated_by_runs_that_die_and_no_call_fails(lab: Lab, inventory: Path) -> None:
     old = vault(inventory)
     used = dict(old)

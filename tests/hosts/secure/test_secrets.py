@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 import urllib.parse
 from collections.abc import Generator
 from concurrent.futures import ThreadPoolExecutor
@@ -97,7 +98,8 @@ def load(lab: Lab, stop: Path) -> int:
                 key = client.post("/key/generate", json={"duration": "1h"}).json()["key"]
                 client.post("/key/delete", json={"keys": [key]})
             except (httpx.HTTPError, KeyError, ValueError):
-                continue  # the gateway restarts meanwhile
+                pass  # the gateway restarts meanwhile
+            time.sleep(0.5)
     return done
 
 
