@@ -1,17 +1,26 @@
-"""Try to connect to ADDRESS PORT, and print what came of it: a firewall that drops lets nothing come."""
+"""Try to connect to ADDRESS PORT [CA], and print what came of it: a firewall that drops lets nothing come.
+
+With the certificates (PEM) of who has signed the server's, it must be that server: some networks answer for all.
+"""
 
 import errno
 import socket
+import ssl
 import sys
 
-address, port = sys.argv[1:]
+address, port, *ca = sys.argv[1:]
 try:
-    socket.create_connection((address, int(port)), timeout=5).close()
+    with socket.create_connection((address, int(port)), timeout=5) as connection:
+        if ca:
+            tls = ssl.create_default_context(cadata=ca[0])
+            tls.wrap_socket(connection, server_hostname=address).close()
     answer = "open"
 except TimeoutError:
     answer = "no answer"
 except ConnectionRefusedError:
     answer = "closed"
+except ssl.SSLError as error:  # whose numbers are no errno
+    answer = f"another server: {error}"
 except OSError as error:
     answer = "not let out" if error.errno in {errno.EPERM, errno.EACCES, errno.EHOSTUNREACH} else str(error)
 print(answer)
