@@ -27,6 +27,7 @@ cat /run/new.conf > $file
 """
 
 
+@pytest.mark.long
 def test_what_needs_a_reload_only_reloads(lab: Lab) -> None:
     before = server_start(lab)
 
