@@ -89,7 +89,7 @@ def test_the_application_s_password_is_wrong(lab: Lab, client: httpx.Client) -> 
     run = lab.playbook("--limit=gateway", variables={"litellm_gateway_database_password": "not-the-password"})
 
     assert not run.succeeded
-    assert "problem  connection" in run.output
+    assert "problem connection: P1000 Authentication failed" in run.output
     assert "litellm_a" in run.output
     assert "not-the-password" not in run.output
     # The gateway that ran goes on with the password that it had.
