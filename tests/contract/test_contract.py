@@ -39,7 +39,7 @@ DIFFERENCES = {
 }
 
 
-@pytest.fixture(scope="module", params=VERSIONS)
+@pytest.fixture(scope="module", params=[pytest.param(VERSIONS[0], marks=pytest.mark.long), VERSIONS[1]])
 def database_url(request: pytest.FixtureRequest) -> Iterator[str]:
     with litellm_cluster(request.param) as server:
         yield url(server)

@@ -40,6 +40,7 @@ def used_database(empty_database: Database) -> Database:
     return empty_database
 
 
+@pytest.mark.long
 def test_the_way_from_prisma(reader: Reader, used_database: Database, tmp_path: Path) -> None:
     cache = os.environ.get("XDG_CACHE_HOME", str(Path.home() / ".cache"))
     variables = {

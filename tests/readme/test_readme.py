@@ -59,6 +59,7 @@ def test_up_leaves_evidence_of_a_real_answer(reader: Reader, up: str) -> None:
         assert exchange["headers"]["x-litellm-call-id"] in (evidence / table).read_text()
 
 
+@pytest.mark.long
 def test_up_again_changes_nothing(reader: Reader, up: str) -> None:
     again = changed(reader.type("make up | sed '/verify.yml/,$d'"))
     assert again.keys() >= {"gateway-1", "database-1", "model-1"}

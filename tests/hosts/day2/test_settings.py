@@ -7,7 +7,7 @@ from testinfra.host import Host
 from tests.hosts.day2.second_day import DATABASE_PASSWORD, DATABASE_PORT, METRICS_PORT, PORT, PROVIDER_KEY_FILE, ask
 from tests.hosts.lab import Lab, eventually
 
-pytestmark = pytest.mark.usefixtures("second_day")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("second_day")]
 
 
 def test_a_model_is_added_with_its_provider_s_key(changed_client: httpx.Client, gateway: Host) -> None:

@@ -20,6 +20,7 @@ FAULTS: dict[str, faults.Fault] = {
 }
 
 
+@pytest.mark.long
 @pytest.mark.usefixtures("second_day")
 def test_nothing_that_was_answered_is_missing_or_twice_or_altered(lab: Lab, tmp_path: Path) -> None:
     journals = [tmp_path / name for name in FAULTS]

@@ -6,7 +6,7 @@ import pytest
 from tests.hosts.day2.second_day import ask
 from tests.hosts.lab import Lab
 
-pytestmark = pytest.mark.usefixtures("second_day")
+pytestmark = [pytest.mark.long, pytest.mark.usefixtures("second_day")]
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ def squatter(host: Host, port: int, unit: str) -> Generator[None]:
         host.check_output("systemctl stop squatter.service")
 
 
+@pytest.mark.long
 def test_the_port_is_taken(lab: Lab, gateway: Host) -> None:
     with squatter(gateway, 4000, "litellm-nginx.service"):
         run = lab.playbook("--limit=gateway")
@@ -61,6 +62,7 @@ def test_the_database_s_port_is_taken(lab: Lab, database: Host, client: httpx.Cl
     lab.exchange(call_id)
 
 
+@pytest.mark.long
 def test_the_database_is_out_of_reach(lab: Lab, client: httpx.Client) -> None:
     with lab.partition():
         run = lab.playbook("--limit=gateway")
@@ -115,6 +117,7 @@ def test_a_login_s_password_is_wrong(lab: Lab, client: httpx.Client, variable: s
     lab.exchange(ask(client))
 
 
+@pytest.mark.long
 def test_the_cure_is_enough(lab: Lab) -> None:
     """None of the runs above has left anything behind."""
     assert set(lab.site("--limit=gateway").changed.values()) == {0}

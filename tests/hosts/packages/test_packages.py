@@ -91,6 +91,7 @@ def test_a_repository_that_can_not_be_read_is_refused(
     assert database.file("/etc/apt/sources.list.d/pgdg.sources").contains("https://packages.example/apt")
 
 
+@pytest.mark.long
 def test_a_wheelhouse_needs_no_index_and_what_is_in_it_must_be_what_was_locked(
     lab: Lab, gateway: Host, model: Host, lock: str, wheelhouse: Path
 ) -> None:
