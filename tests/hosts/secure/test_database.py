@@ -180,7 +180,7 @@ def test_the_owner_may_log_in_neither_after_a_migration_nor_after_one_that_faile
     test_the_owner_may_not_log_in(lab)
     lock = "BEGIN; LOCK TABLE partman.part_config IN SHARE MODE; SELECT pg_sleep(600)"
     command = f"runuser --user postgres -- psql --quiet --dbname=litellm_db --command='{lock}'"
-    lab.script("database", f"systemd-run --quiet --unit=locker {command}")
+    lab.script("database", f"systemd-run --quiet --collect --unit=locker {command}")
     locker = "FROM pg_stat_activity WHERE query ~ '^BEGIN; LOCK'"
     try:
         eventually(lambda: lab.sql(f"SELECT 1 {locker}"))
