@@ -125,6 +125,22 @@ def test_what_comes_from_elsewhere_is_not_rotated(checkout: Path) -> None:
     assert vault(checkout).read_bytes() == before
 
 
+def test_a_gateway_that_names_its_login_itself_is_not_rotated(checkout: Path) -> None:
+    make(checkout)
+    last = "{{{{ (postgres17_logins.{} | last).name }}}}".format
+    logins = {
+        "litellm_gateway_database_user": "litellm_of_ours",
+        "litellm_gateway_ledger_database_user": last("ledger"),
+        "litellm_gateway_ledger_reader": last("reader"),
+    }
+    gateway = checkout / "inventory/some/group_vars/gateway.yml"
+    gateway.write_text(yaml.safe_dump(logins))
+    before = vault(checkout).read_bytes()
+    output = " ".join(make(checkout, check=False, playbook="rotate_credentials").split())
+    assert "litellm_gateway_database_user of one: what logs in must be the last of its list" in output
+    assert vault(checkout).read_bytes() == before
+
+
 def test_lost_vault_password_is_not_replaced(checkout: Path) -> None:
     make(checkout)
     (checkout / ".vault-password").unlink()
