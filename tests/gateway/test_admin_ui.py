@@ -161,7 +161,6 @@ def test_the_logs_page_has_the_calls(ui: AdminUI, managed: Managed) -> None:
     expect(ui.page.get_by_role("dialog", name=request)).to_contain_text("5 prompt tokens + 2 completion tokens")
 
 
-@pytest.mark.long
 def test_every_page_of_the_menu_opens(ui: AdminUI) -> None:
     ui.open("/ui/")
     menu = ui.page.get_by_role("complementary")
@@ -175,7 +174,6 @@ def test_every_page_of_the_menu_opens(ui: AdminUI) -> None:
         ui.open(page)
         expect(ui.page.get_by_role("main").first).not_to_be_empty()
         ui.open_each_tab()
-    assert ui.refused >= REFUSED - {"401 POST /v2/login"}
 
 
 def test_one_logs_out(ui: AdminUI) -> None:
@@ -188,7 +186,7 @@ def test_one_logs_out(ui: AdminUI) -> None:
 
 
 def test_no_page_had_trouble(ui: AdminUI, managed: Managed) -> None:
-    assert ui.refused <= REFUSED
+    assert ui.refused == REFUSED
     assert ui.exceptions == []
     assert ui.went_elsewhere == set(), "what a closed network does not reach"
     managed.has_logged_no_error_of_the_database()

@@ -17,7 +17,7 @@ import yaml
 from tests.hosts.lab import CHECKOUT, Lab
 
 PLAYBOOK = "playbooks/rotate_credentials.yml"
-CALLS_PER_SECOND = 5  # of each client; more would only take the CPU from the playbooks
+CALLS_PER_SECOND = 10  # of each client; more would only take the CPU from the playbooks
 
 
 @pytest.fixture
