@@ -101,6 +101,19 @@ def owned_lab(tmp_path: Path) -> Iterator[Path]:
     subprocess.run([*AS_ROOT, "rm", "-r", "/run/litellm-lab-others"], check=True)
 
 
+@pytest.fixture
+def process_of_the_lab() -> Iterator[None]:
+    """A process in the control group of the lab named `others`, as each of its hosts is."""
+    cgroups = Path("/sys/fs/cgroup")
+    cgroup = (cgroups if (cgroups / "cgroup.controllers").exists() else cgroups / "unified") / "litellm-lab-others"
+    script = 'mkdir "$1"; sleep 600 > /dev/null 2>&1 & echo $! > "$1/cgroup.procs"'
+    subprocess.run([*AS_ROOT, "sh", "-ec", script, "sh", cgroup], check=True)
+    yield
+    script = 'echo 1 > "$1/cgroup.kill"; until rmdir "$1" 2>/dev/null; do sleep 0.05; done'
+    subprocess.run([*AS_ROOT, "sh", "-ec", script, "sh", cgroup], timeout=60, check=True)
+
+
+@pytest.mark.usefixtures("process_of_the_lab")
 def test_lab_of_another_checkout(owned_lab: Path) -> None:
     owned_lab.mkdir(parents=True)
     [problem] = preflight(LAB_NAME="others")
@@ -108,11 +121,18 @@ def test_lab_of_another_checkout(owned_lab: Path) -> None:
     assert "LAB_NAME=other make up" in problem
 
 
+def test_lab_of_another_checkout_of_which_no_process_is_left(owned_lab: Path) -> None:
+    owned_lab.mkdir(parents=True)
+    assert preflight(LAB_NAME="others") == []
+
+
+@pytest.mark.usefixtures("process_of_the_lab")
 def test_lab_whose_checkout_is_gone(owned_lab: Path) -> None:
     assert not owned_lab.exists()
     assert preflight(LAB_NAME="others") == []
 
 
+@pytest.mark.usefixtures("process_of_the_lab")
 def test_own_lab_by_another_path(owned_lab: Path, tmp_path: Path) -> None:
     own = owned_lab.parents[1]
     owned_lab.mkdir(parents=True)
