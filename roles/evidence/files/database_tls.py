@@ -10,6 +10,7 @@ from collections.abc import Iterator
 address, port, ca, login, database = sys.argv[1], int(sys.argv[2]), *sys.argv[3:]
 ASK_FOR_TLS = struct.pack("!ii", 8, 80877103)
 # Of a login that gets in by TLS: without it, it must not even be asked for its password.
+INVALID_AUTHORIZATION = b"\0C28000\0"  # a field of PostgreSQL's ErrorResponse: the SQLSTATE
 STARTUP = f"user\0{login}\0database\0{database}\0\0".encode()
 
 
@@ -19,7 +20,11 @@ def talk(context: ssl.SSLContext | None) -> str:
         with socket.create_connection((address, port), timeout=10) as connection:
             if context is None:
                 connection.sendall(struct.pack("!ii", len(STARTUP) + 8, 196608) + STARTUP)
-                return "refused" if connection.recv(1) == b"E" else "let in"
+                answer = connection.recv(4096)
+                if not answer.startswith(b"E"):
+                    return "let in"
+                # Not because it is full, or just starts.
+                return "refused" if INVALID_AUTHORIZATION in answer else answer[1:].decode(errors="replace")
             connection.sendall(ASK_FOR_TLS)
             if connection.recv(1) != b"S":
                 return "no TLS"

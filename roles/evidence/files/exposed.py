@@ -3,13 +3,14 @@
     exposed.py [--processes-until FILE] < ["secret", …]
 
 Looks for each as it is, in base64 and as a URL writes it, and for each line of a key's body: in the command lines and
-environments of all processes, unit files and what systemd shows of units, the journal, logs, temporary files, the
-spool, and files in /etc that everybody reads. The environment of a process of the gateway's own users may have its
-own. A finding names the place, never the secret. With --processes-until, looks at processes only, again and again
-until the file is there.
+environments of all processes, unit files and what systemd shows of units, the journal, logs, temporary files, homes,
+the spool, the gateway's configuration, and files in /etc that everybody reads. The environment of a process of the
+gateway's own users may have its own. A finding names the place, never the secret. With --processes-until, looks at
+processes only, again and again until the file is there.
 """
 
 import base64
+import gzip
 import json
 import os
 import pwd
@@ -18,11 +19,16 @@ import subprocess
 import sys
 import time
 import urllib.parse
+import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 OWN_USERS = "litellm"  # and all whose names begin like this
-ANYWHERE = ("/etc/systemd", "/run/systemd/system", "/tmp", "/var/tmp", "/var/log", "/var/lib/litellm")  # noqa: S108 - it only looks
+ANYWHERE = (
+    *("/etc/systemd", "/etc/litellm", "/run/systemd/system", "/tmp", "/var/tmp", "/var/log", "/var/lib/litellm"),  # noqa: S108 - it only looks
+    *("/root", "/home"),
+)
+CACHE = ".cache"  # of packages, by the gigabyte
 WHERE_ALL_READ = ("/etc", "/opt/litellm/bin", "/usr/local/bin")
 
 
@@ -85,8 +91,9 @@ def in_output(pattern: re.Pattern[bytes], *command: str) -> Iterator[str]:
     """
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as process:  # noqa: S603
         # To its end: the command is not to be cut off.
-        if sum(pattern.search(line) is not None for line in process.stdout or ()):
-            yield " ".join(command[:2])
+        found = sum(pattern.search(line) is not None for line in process.stdout or ())
+    if found or process.returncode:
+        yield " ".join(command[:2]) + (", which failed" if process.returncode else "")
 
 
 def in_files(pattern: re.Pattern[bytes], roots: Iterable[str], *, readable_by_all: bool) -> Iterator[str]:
@@ -98,14 +105,18 @@ def in_files(pattern: re.Pattern[bytes], roots: Iterable[str], *, readable_by_al
         readable_by_all: Whether only those count that everybody reads.
     """
     for root in roots:
-        for directory, _, names in os.walk(root):
+        for directory, directories, names in os.walk(root):
+            directories[:] = [name for name in directories if name != CACHE]
             for file in (Path(directory) / name for name in names):
                 try:
                     if file.is_symlink() or not file.is_file() or (readable_by_all and not file.stat().st_mode & 0o004):
                         continue
-                    if file.suffix != ".journal" and pattern.search(file.read_bytes()):
+                    text = file.read_bytes()
+                    if file.suffix == ".gz":
+                        text = gzip.decompress(text)
+                    if file.suffix != ".journal" and pattern.search(text):
                         yield str(file)
-                except OSError:  # it is gone
+                except (OSError, EOFError, zlib.error):  # it is gone, or no whole archive
                     continue
 
 

@@ -3,14 +3,19 @@
 import http.client
 import json
 import re
+import socket
 import ssl
 import sys
 from collections.abc import Iterator
 from typing import Any
 
 address, port, ca = sys.argv[1], int(sys.argv[2]), sys.argv[3]
-HEADERS = ("strict-transport-security", "x-content-type-options", "x-frame-options", "referrer-policy")
+HEADERS = (
+    *("strict-transport-security", "x-content-type-options", "x-frame-options", "referrer-policy"),
+    "content-security-policy",
+)
 VERSION = re.compile(r"(?i)(?:nginx|uvicorn|python|litellm)[a-z_-]*[\"/: ]+v?\d+\.\d+[.0-9]*")
+LITELLM_S_VERSION = "/public/model_hub/info"
 SCRIPTS = "/ui/"  # full of digits that are no versions
 told: list[str] = []
 
@@ -35,15 +40,30 @@ def https(path: str, method: str = "GET") -> tuple[int | str, list[str]]:
     return ask(http.client.HTTPSConnection(address, port, timeout=60, context=context), method, path)
 
 
+def older() -> str:
+    """Give what a client that speaks TLS 1.2 at most gets: the version, or what is said against it."""
+    context = ssl.create_default_context(cafile=ca)
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        with socket.create_connection((address, port), timeout=60) as connection:
+            return str(context.wrap_socket(connection, server_hostname=address).version())
+    except ssl.SSLError as error:
+        return error.reason or type(error).__name__
+    except OSError as error:
+        return type(error).__name__
+
+
 def found() -> Iterator[tuple[str, Any]]:
     """Look."""
     yield "plain", ask(http.client.HTTPConnection(address, port, timeout=60), "GET", "/health/readiness")[0]
     status, missing = https("/health/readiness")
     yield "https", status
     yield "missing_headers", missing
+    yield "older", older()
     yield "without_key", https("/v1/chat/completions", "POST")[0]
     yield "api_docs", [https(path)[0] for path in ("/redoc", "/openapi.json")]
     yield "admin_ui", https(SCRIPTS)[0]
+    https(LITELLM_S_VERSION)
     yield "versions", VERSION.findall("".join(told))
 
 

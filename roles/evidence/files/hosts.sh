@@ -1,16 +1,30 @@
 # What this host does about updates, its clock, core dumps of the units that are given, and curious users.
-# A line each: check | expected | observed
+# A line each: check | expected | observed, and | unproven where nothing was to be seen
 LC_ALL=C.UTF-8
 cd /  # any user may be there, else find complains
 finding() { printf '%s | %s | %s\n' "$1" "$2" "${3:-nothing}"; }
 
-finding 'security updates come by themselves' 'active, 1, PostgreSQL and Python held' \
-    "$(systemctl is-active apt-daily-upgrade.timer), $(apt-config dump | sed -n 's/^APT::Periodic::Unattended-Upgrade "\(.*\)";/\1/p'), $(
-        apt-config dump Unattended-Upgrade::Package-Blacklist | grep --quiet '"postgresql-"' &&
-            apt-config dump Unattended-Upgrade::Package-Blacklist | grep --quiet '"python3' && echo PostgreSQL and Python held)"
+settings=$(apt-config dump)
+is_set() { grep --quiet --ignore-case --extended-regexp "^$1" <<< "$settings"; }
+keeps_updates_away() {
+    local timer setting
+    for timer in apt-daily.timer apt-daily-upgrade.timer; do
+        systemctl is-active --quiet "$timer" || echo "$timer"
+    done
+    command -v unattended-upgrade > /dev/null || echo 'no unattended-upgrade'
+    for setting in Update-Package-Lists Unattended-Upgrade; do
+        is_set "APT::Periodic::$setting \"[1-9]" || echo "$setting"
+    done
+    ! is_set 'APT::Periodic::Enable "0"' || echo Enable
+    is_set 'Unattended-Upgrade::(Origins-Pattern|Allowed-Origins):: ".*security' || echo 'no origin of theirs'
+}
+finding 'what keeps security updates from coming by themselves' nothing "$(keeps_updates_away | paste --serial --delimiters=,)"
+finding 'updates that wait for a person' 'PostgreSQL, Python' "$(
+    held() { is_set "Unattended-Upgrade::Package-Blacklist:: \"$1"; }
+    held postgresql- && held python3 && echo PostgreSQL, Python)"
 
 if systemd-detect-virt --quiet --container; then
-    finding 'who keeps the clock' "the container's machine" "the container's machine"
+    finding 'who keeps the clock' 'a program of the host, synchronised' "the container's machine | unproven"
 else
     finding 'who keeps the clock' 'a program of the host, synchronised' \
         "$(systemctl is-active --quiet systemd-timesyncd chrony ntpsec openntpd && echo a program of the host, "$(
@@ -29,9 +43,19 @@ finding "room for core dumps of what runs" 0 "$(
         sed -nE 's/^Max core file size +([^ ]+) +([^ ]+) .*/\1\n\2/p' "/proc/$process/limits" 2> /dev/null
     done | sort --unique | paste --serial --delimiters=,)"
 
-# That of systemd keeps none, by what role host_hardening says.
-finding 'who gets core dumps whatever their limit' nobody "$(sed -nE 's/^\|([^ ]+).*/\1/p' /proc/sys/kernel/core_pattern |
-    sed -E 's/.*(systemd-coredump|\/false)$/nobody/' | grep . || echo nobody)"
+# A program gets them whatever their limit. That of systemd may be told to keep none.
+keeps_core_dumps() {
+    local program
+    program=$(sed -nE 's/^\|([^ ]+).*/\1/p' /proc/sys/kernel/core_pattern)
+    case $program in
+        '' | */false) ;;
+        */systemd-coredump)
+            [ "$(systemd-analyze cat-config systemd/coredump.conf | sed -n 's/^Storage=//p' | tail --lines=1)" = none ] || echo "$program"
+            ;;
+        *) echo "$program" ;;
+    esac
+}
+finding 'what keeps core dumps whatever their limit' nothing "$(keeps_core_dumps)"
 
 # Paths that the host has not are passed over. .lock is an empty file of uv's.
 as_any_user() {
@@ -40,8 +64,8 @@ as_any_user() {
     "${as[@]}" "$@" 2> /dev/null | paste --serial --delimiters=' '
 }
 finding 'what any user can write' nothing "$(as_any_user \
-    find /etc/litellm /etc/ssl/litellm /etc/litellm-firewall.nft /etc/systemd/system /usr/local/bin /opt/litellm /var/lib/litellm \
-    /etc/postgresql /var/lib/postgresql /var/log/postgresql /var/log/journal -not -type l -not -name .lock -writable)"
+    find /etc/litellm /etc/ssl/litellm /etc/litellm-firewall.nft /etc/systemd/system /usr/local/bin /usr/local/lib/litellm \
+    /opt/litellm /run/litellm /var/lib/litellm /etc/postgresql /var/lib/postgresql /var/log/postgresql /var/log/journal -not -type l -not -name .lock -writable)"
 finding 'secrets and logs that any user can read' nothing "$(as_any_user \
     find /etc/litellm/credentials /etc/litellm/config.yaml /etc/ssl/litellm /var/lib/litellm /etc/postgresql/17/main/pg_hba.conf \
     /var/lib/postgresql /var/log/postgresql /var/log/journal -type f -not -name '*.crt' -readable)"

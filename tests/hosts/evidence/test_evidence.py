@@ -46,18 +46,83 @@ def test_evidence_of_a_system_that_is_well(lab: Lab, tmp_path: Path) -> None:
     assert run.changed == {"localhost": 0}
 
 
-def test_evidence_of_a_system_that_is_not(lab: Lab, gateway: Host, tmp_path: Path) -> None:
-    gateway.check_output("systemctl stop ledger-drain.service")
+HOLES = {
+    "gateway": (
+        """
+        systemctl stop ledger-drain.service
+        echo 'deb [trusted=true] file:/nowhere ./' > /etc/apt/sources.list.d/hole.list
+        echo 'APT::Periodic::Enable "0";' > /etc/apt/apt.conf.d/99hole
+        touch /etc/litellm/hole
+        chmod a+w /etc/litellm/hole
+        """,
+        """
+        systemctl start ledger-drain.service
+        rm /etc/apt/sources.list.d/hole.list /etc/apt/apt.conf.d/99hole /etc/litellm/hole
+        """,
+    ),
+    "database": (
+        """
+        hba=/etc/postgresql/17/main/pg_hba.conf
+        sed --in-place=.before '1i hostssl litellm_db litellm_reader_a 192.168.10.0/24 scram-sha-256' $hba
+        chown postgres:postgres $hba
+        cd / && runuser --user=postgres -- psql --quiet --dbname=litellm_db <<'SQL'
+        SELECT pg_reload_conf();
+        ALTER ROLE litellm_a CREATEDB;
+        ALTER ROLE litellm_a IN DATABASE litellm_db SET statement_timeout = 0;
+        GRANT pg_read_server_files TO litellm_a;
+        GRANT SELECT (client_address) ON requests TO litellm_maintenance;
+SQL
+        systemctl stop certificate-expiry.timer
+        """,
+        """
+        hba=/etc/postgresql/17/main/pg_hba.conf
+        mv $hba.before $hba
+        chown postgres:postgres $hba
+        cd / && runuser --user=postgres -- psql --quiet --dbname=litellm_db <<'SQL'
+        SELECT pg_reload_conf();
+        ALTER ROLE litellm_a NOCREATEDB;
+        ALTER ROLE litellm_a IN DATABASE litellm_db RESET ALL;
+        REVOKE pg_read_server_files FROM litellm_a;
+        REVOKE SELECT (client_address) ON requests FROM litellm_maintenance;
+SQL
+        systemctl start certificate-expiry.timer
+        """,
+    ),
+}
+SEEN = {
+    "apt sources that need no signature",
+    "gateway-1: what any user can write",
+    "gateway-1: what keeps security updates from coming by themselves",
+    "logins that come in by their password, without a certificate",
+    "logins without an end of statements, or of idle transactions",
+    "roles that may make roles or databases, replicate, or pass over policies",
+    "rules that let in without TLS, password and certificate, but for the host's own by peer",
+    "tables that the login of the maintenance may read or write",
+    "which login is a member of which role",
+}
+
+
+def test_evidence_of_a_system_that_is_not(lab: Lab, tmp_path: Path) -> None:
+    """The drain does not run, and somebody has made holes: each is seen, and nothing else."""
+    for alias, (make, _) in HOLES.items():
+        lab.script(alias, make)
     try:
         run = lab.playbook(playbook="verify.yml", variables={"evidence_directory": str(tmp_path)})
     finally:
-        gateway.check_output("systemctl start ledger-drain.service")
+        for alias, (_, mend) in HOLES.items():
+            lab.script(alias, mend)
 
     assert not run.succeeded
     assert "these checks failed" in run.output
     found = verdicts(tmp_path)
-    assert {name for name, verdict in found.items() if verdict == "fail"} == {"service_status", "join_check"}
+    assert {name for name, verdict in found.items() if verdict == "fail"} == {
+        *("service_status", "security_check", "join_check")
+    }
     assert found["chat_call"] == "pass"
+    checks = json.loads((tmp_path / "security_check.json").read_text())
+    assert {check["check"] for check in checks if check["verdict"] == "fail"} == SEEN
+    status = (tmp_path / "service_status.txt").read_text()
+    assert "certificate-expiry.timer: inactive, enabled" in status
     assert {path.name for path in tmp_path.iterdir()} == FILES
 
 

@@ -162,6 +162,8 @@ PLANTS = {
     "journalctl --output=export": "systemd-run --quiet --unit=planted sleep 600; logger {longer}",
     "/etc/planted": "systemd-run --quiet --unit=planted sleep 600; echo {secret} > /etc/planted",
     "/tmp/planted": "systemd-run --quiet --unit=planted sleep 600; umask 077; echo {encoded} > /tmp/planted",  # noqa: S108
+    "/var/log/planted.gz": "systemd-run --quiet --unit=planted sleep 600; echo {secret} | gzip > /var/log/planted.gz",
+    "/root/planted": "systemd-run --quiet --unit=planted sleep 600; umask 077; echo {secret} > /root/planted",
 }
 
 
@@ -179,5 +181,5 @@ def test_the_search_finds_what_is_planted(lab: Lab, place: str) -> None:
         lab.script("model", plant)
         found = lab.exposed("model", [secret])
     finally:
-        lab.script("model", "systemctl stop planted.service; rm --force /etc/planted /tmp/planted")
+        lab.script("model", "systemctl stop planted.service; rm --force /{etc,tmp,root}/planted /var/log/planted.gz")
     assert [one for one in found if one.startswith(place)], found
