@@ -1,9 +1,10 @@
 """Keeps a directory of encrypted systemd credentials as it should be; nothing else stays in it.
 
-    credentials.py [--check] DIRECTORY < {"name": "value", …}
+    credentials.py write [--check] DIRECTORY < {"name": "value", …}
+    credentials.py prune [--check] DIRECTORY < ["name", …]
 
-Prints the names that it wrote or removed, as a JSON list; --check: would write or remove. A credential that decrypts to
-its value is left alone. Values go through standard input and pipes only.
+Prints the names that it wrote, or removed because they were not among these, as a JSON list; --check: would write or
+remove. A credential that decrypts to its value is left alone. Values go through standard input and pipes only.
 """
 
 import base64
@@ -70,18 +71,22 @@ def write(file: Path, value: bytes) -> None:
 
 def main() -> None:
     """Do what the command is for."""
-    *options, directory = sys.argv[1:]
-    values = {name: str(value).encode() for name, value in json.load(sys.stdin).items()}
-    kept = set(Path(directory).iterdir()) if Path(directory).is_dir() else set()
-    wanted = {Path(directory) / name: value for name, value in values.items()}
-    new = [file for file, value in wanted.items() if not is_kept(file, value)]
-    stale = kept - wanted.keys()
-    if options != ["--check"]:
-        for file in stale:
-            shutil.rmtree(file) if file.is_dir() and not file.is_symlink() else file.unlink()
-        for file in new:
-            write(file, wanted[file])
-    print(json.dumps(sorted(file.name for file in [*new, *stale])))
+    action, *options, directory = sys.argv[1:]
+    asked = json.load(sys.stdin)
+    if action == "write":
+        values = {Path(directory, name): str(value).encode() for name, value in asked.items()}
+        changed = [file for file, value in values.items() if not is_kept(file, value)]
+    else:
+        kept = set(Path(directory).iterdir()) if Path(directory).is_dir() else set()
+        changed = list(kept - {Path(directory, name) for name in asked})
+    for file in changed if options != ["--check"] else []:
+        if action == "write":
+            write(file, values[file])
+        elif file.is_dir() and not file.is_symlink():
+            shutil.rmtree(file)
+        else:
+            file.unlink()
+    print(json.dumps(sorted(file.name for file in changed)))
 
 
 main()
