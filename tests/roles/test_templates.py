@@ -228,13 +228,15 @@ def test_units_take_their_secrets_as_credentials(rendered: dict[str, dict[str, s
     assert "User=litellm" in lines
 
 
-@pytest.mark.parametrize("unit", ["postgresql@17-main.service", "litellm.service", "ledger-drain.service"])
+@pytest.mark.parametrize(
+    "unit", ["postgresql@17-main.service", "litellm.service", "litellm-nginx.service", "ledger-drain.service"]
+)
 def test_needrestart_leaves_to_a_person_what_would_interrupt(rendered: dict[str, dict[str, str]], unit: str) -> None:
     program = """
         our %nrconf; my $unit = shift; eval join '', <STDIN>; die $@ if $@;
         print join ',', map { $nrconf{override_rc}{$_} } grep { $unit =~ /$_/ } keys %{$nrconf{override_rc}};
     """
-    for name, expected in ((unit, "0"), ("litellm-nginx.service", "")):
+    for name, expected in ((unit, "0"), ("nginx.service", "")):
         files = rendered["ubuntu"]["needrestart.conf"]
         said = subprocess.run(["perl", "-e", program, name], input=files, capture_output=True, text=True, check=True)
         assert said.stdout == expected
