@@ -392,6 +392,15 @@ def test_a_websocket_reaches_litellm(lab: Lab, virtual_key: str) -> None:
     assert received.startswith(b"HTTP/1.1 101 ")
 
 
+def test_another_protocol_is_not_spoken_and_the_request_is_answered(lab: Lab, virtual_key: str) -> None:
+    """A parser that waits for the other protocol gives the body to nobody."""
+    asks = {"connection": "Upgrade, HTTP2-Settings", "upgrade": "h2c", "http2-settings": "AAMAAABkAAQAoAAAAAIAAAAA"}
+    with lab.client(virtual_key) as client:
+        answer = client.post(CHAT, json=QUESTION, headers=asks)
+    assert answer.status_code == 200
+    assert lab.exchange(answer.headers["x-litellm-call-id"])["request"]["model"] == "echo"
+
+
 def test_a_restart_costs_no_request(lab: Lab, insider: httpx.Client, gateway: Host, tmp_path: Path) -> None:
     key = insider.post("/key/generate", json={"models": ["echo"]}).json()["key"]
     journal = tmp_path / "journal"
