@@ -28,6 +28,11 @@ class Case:
     messages: tuple[str, ...]
 
 
+def host(name: str) -> str:
+    """The name of a case's host."""
+    return name.replace(" ", "-").replace("'", "")
+
+
 CASES = {
     # Types
     "a word for a number": Case(
@@ -256,6 +261,11 @@ CASES = {
     "a retention in words": Case(
         "schema_init", {"schema_init_retention_days": "a month"}, ("'schema_init_retention_days' is of type", "int")
     ),
+    "names that only the database's host knows": Case(
+        "schema_init",
+        {"schema_init_inventory_host": host("two roles with one name")},
+        ("postgres17_reader", "does not have what two-roles-with-one-name has", "group_vars/all"),
+    ),
     "two roles with one name": Case("postgres17", {"postgres17_reader": "litellm"}, ("must all be different",)),
     "a login with the name of a role": Case(
         "postgres17",
@@ -323,10 +333,6 @@ CASES = {
     "nothing wrong with the schema": Case("schema_init", {}, ("nothing refused",)),
     "nothing wrong with the gateway": Case("litellm_gateway", {}, ("nothing refused",)),
 }
-
-
-def host(name: str) -> str:
-    return name.replace(" ", "-").replace("'", "")
 
 
 @pytest.fixture(scope="module")

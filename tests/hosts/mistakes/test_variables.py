@@ -29,6 +29,13 @@ def test_a_mistake_on_one_host_stops_all(lab: Lab) -> None:
     refused(lab.playbook(variables={"schema_init_prot": 1}), "Unknown variable schema_init_prot")
 
 
+def test_more_connections_than_the_database_gives(lab: Lab) -> None:
+    run = lab.playbook(variables={"litellm_gateway_workers": 9})
+    refused(
+        run, "may want 90 connections to the database; their login has 80, four fifths of postgres17_max_connections"
+    )
+
+
 def test_a_password_in_a_mistake_is_not_told(lab: Lab) -> None:
     run = lab.playbook("--limit=database", variables={"postgres17_owner_password": "too-short"})
     refused(run, "each password must have 16 characters")
