@@ -194,11 +194,13 @@ class Lab:
                 ssh.terminate()
 
     @contextmanager
-    def client(self, key: str | None = None, port: int = 4000, via: str = "model") -> Generator[httpx.Client]:
+    def client(
+        self, key: str | None = None, port: int = 4000, via: str = "model", ca: Path = CA
+    ) -> Generator[httpx.Client]:
         """An HTTP client of the gateway, at one of the hosts; with the master key unless another is given."""
         headers = {"authorization": f"Bearer {key or self.secrets['litellm_gateway_master_key']}"}
         with self.tunnel(via, GATEWAY, port) as local:
-            url, tls = f"https://127.0.0.1:{local}", ssl.create_default_context(cafile=CA)
+            url, tls = f"https://127.0.0.1:{local}", ssl.create_default_context(cafile=ca)
             with httpx.Client(
                 base_url=url, headers=headers, timeout=PATIENCE_SECONDS, trust_env=False, verify=tls
             ) as client:

@@ -1,4 +1,7 @@
-"""All credentials are rotated while calls go on: none fails, and a run that died is taken up by the same command."""
+"""All credentials are rotated while calls go on: none fails, and a run that died is taken up by the same command.
+
+And when the vault is lost, another one takes its place.
+"""
 
 import os
 import shutil
@@ -11,10 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import psycopg2
 import pytest
 import yaml
 
-from tests.hosts.lab import CHECKOUT, Lab
+from tests.hosts.lab import CA, CHECKOUT, Lab
 
 PLAYBOOK = "playbooks/rotate_credentials.yml"
 CALLS_PER_SECOND = 10  # of each client; more would only take the CPU from the playbooks
@@ -99,9 +103,9 @@ def calls(lab: Lab, secrets: dict[str, Any]) -> Generator[list[str]]:
     assert min(answered.values()) > 100, answered
 
 
-def status(lab: Lab, key: str) -> int:
-    with lab.client(key) as client:
-        return client.get("/key/list").status_code
+def status(lab: Lab, key: str, ca: Path = CA) -> int:
+    with lab.client(key, ca=ca) as client:
+        return client.get("/v1/models").status_code
 
 
 @pytest.mark.timeout(3600)  # six runs of the playbook, while other tests run
@@ -137,3 +141,48 @@ def test_everything_is_rotated_by_runs_that_die_and_no_call_fails(lab: Lab, inve
     again = lab.playbook("-e", "revoke=true", playbook=PLAYBOOK, inventory=inventory)
     assert again.changed == {"database-1": 0, "gateway-1": 0}
     assert vault(inventory) == new
+
+
+@pytest.mark.long
+def test_another_vault_takes_the_place_of_one_that_is_lost(lab: Lab, inventory: Path) -> None:
+    """As the runbook says it: only what the gateway still knows stays, and the callers' keys with it."""
+    lost = vault(inventory)
+    with lab.client() as client:
+        key = client.post("/key/generate", json={}).raise_for_status().json()["key"]
+    file, ca, old = (inventory / name for name in ("group_vars/all/vault.yml", "pki/ca.crt", "pki/old.crt"))
+    file.unlink()
+    shutil.copy(ca, old)
+
+    def run(playbook: str, *trusted: Path) -> None:
+        variables = {"pki_trusted_certificates": [str(certificate) for certificate in trusted]}
+        assert lab.playbook(playbook=playbook, inventory=inventory, variables=variables).succeeded
+
+    try:
+        run("playbooks/secrets.yml")
+        made = vault(inventory)
+        for variable, credential in (("salt_key", "LITELLM_SALT_KEY"), ("master_key", "LITELLM_MASTER_KEY")):
+            known = lab.script("gateway", f"systemd-creds decrypt /etc/litellm/credentials/{credential} -")
+            assert made[f"litellm_gateway_{variable}"] != known == lost[f"litellm_gateway_{variable}"]
+            made[f"litellm_gateway_{variable}"] = known
+        command = ["ansible-vault", "encrypt", "--output", str(file)]
+        subprocess.run(command, cwd=CHECKOUT, input=yaml.safe_dump(made), text=True, check=True)
+        run("site.yml", old)
+        run("playbooks/renew_certificates.yml", old)
+        run("playbooks/renew_certificates.yml")
+
+        assert [status(lab, its, ca) for its in (lost["litellm_gateway_master_key"], key)] == [200, 200]
+        with pytest.raises(httpx.ConnectError, match="CERTIFICATE_VERIFY_FAILED"):
+            status(lab, key)
+        for logins in made["postgres17_logins"].values():
+            with lab.connection(logins[0]["name"], logins[0]["password"], sslrootcert=str(ca)):
+                pass
+            with (
+                pytest.raises(psycopg2.OperationalError, match="password authentication failed"),
+                lab.connection(logins[0]["name"], lab.secrets[logins[0]["name"]], sslrootcert=str(ca)),
+            ):
+                pass
+    finally:
+        both = {"pki_trusted_certificates": [str(ca)]}
+        lab.site(**both)
+        assert lab.playbook(playbook="playbooks/renew_certificates.yml", variables=both).succeeded
+        assert lab.playbook(playbook="playbooks/renew_certificates.yml").succeeded
