@@ -180,3 +180,6 @@ def test_the_rules_are_there_when_the_host_starts(lab: Lab, database: Host) -> N
     assert int(database.check_output(started, "litellm-firewall.service")) <= int(
         database.check_output(started, "network-pre.target")
     )
+    # LiteLLM says that it is not ready until it has connected anew.
+    with lab.client() as client:
+        eventually(lambda: client.get("/health/readiness").status_code == 200)
