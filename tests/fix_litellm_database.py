@@ -1,14 +1,14 @@
 """Databases with LiteLLM's own tables, and clients of them."""
 
 import itertools
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import litellm_proxy_extras
 import pytest
 
 from prisma import Prisma
-from tests.fix_postgres import SUPERUSER_PASSWORD, Cluster
+from tests.fix_postgres import SUPERUSER_PASSWORD, Cluster, dropped_afterwards
 
 MIGRATIONS = Path(litellm_proxy_extras.__file__).parent / "migrations"
 NUMBERS = itertools.count(1)
@@ -26,11 +26,12 @@ def litellm_template(cluster: Cluster) -> str:
 
 
 @pytest.fixture
-def litellm_database(cluster: Cluster, litellm_template: str) -> str:
+def litellm_database(cluster: Cluster, litellm_template: str) -> Iterator[str]:
     """The name of a copy."""
     name = f"litellm_{next(NUMBERS)}"
     cluster.execute(f"CREATE DATABASE {name} TEMPLATE {litellm_template}")
-    return name
+    with dropped_afterwards(cluster, name):
+        yield name
 
 
 def url(cluster: Cluster, database: str, **options: object) -> str:

@@ -14,7 +14,15 @@ import pytest
 
 from litellm_sqlalchemy.prisma_client import migrate
 from litellm_sqlalchemy.prisma_client.database_url import parse_url
-from tests.fix_postgres import APPLICATION_PASSWORD, NUMBERS, OWNER_PASSWORD, SUPERUSER_PASSWORD, Cluster, Database
+from tests.fix_postgres import (
+    APPLICATION_PASSWORD,
+    NUMBERS,
+    OWNER_PASSWORD,
+    SUPERUSER_PASSWORD,
+    Cluster,
+    Database,
+    dropped_afterwards,
+)
 
 if TYPE_CHECKING:
     from litellm_proxy_extras.utils import ProxyExtrasDBManager
@@ -107,8 +115,10 @@ def deployed(cluster: Cluster, name: str) -> Database:
 
 
 @pytest.fixture
-def migrated(migrated_template: Database) -> Database:
-    return copy(migrated_template)
+def migrated(migrated_template: Database) -> Iterator[Database]:
+    database = copy(migrated_template)
+    with dropped_afterwards(database.cluster, database.name):
+        yield database
 
 
 def copy(database: Database) -> Database:

@@ -20,7 +20,7 @@ from tests.contract.scanner.source import installed
 from tests.contract.scanner.statements import END, HOLE, HOLES, Statement, statements
 from tests.database import senders
 from tests.fix_litellm_database import DRIVERS, url
-from tests.fix_postgres import Cluster
+from tests.fix_postgres import Cluster, dropped_afterwards
 from tests.gateway.fix_litellm import CHECKOUT, WITH_NEWEST, interpreter, site_packages
 from tests.gateway.fix_managed import migrate
 
@@ -59,11 +59,12 @@ def tables(cluster: Cluster, release: str) -> str:
 
 
 @pytest.fixture
-def database(cluster: Cluster, tables: str) -> str:
+def database(cluster: Cluster, tables: str) -> Iterator[str]:
     """The name of a copy."""
     name = f"raw_{next(NUMBERS)}"
     cluster.execute(f"CREATE DATABASE {name} TEMPLATE {tables}")
-    return name
+    with dropped_afterwards(cluster, name):
+        yield name
 
 
 @pytest.fixture
