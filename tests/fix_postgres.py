@@ -339,7 +339,7 @@ def bring_privileges_into_force(cluster: Cluster, database_name: str) -> list[st
 
 @contextlib.contextmanager
 def dropped_afterwards(cluster: Cluster, name: str) -> Iterator[None]:
-    """Drop a database when its test is done: hundreds of them are a million files."""
+    """Drop a database when its test is done: the files of hundreds of them took minutes to remove."""
     yield
     cluster.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
