@@ -9,8 +9,8 @@ from collections.abc import Iterator
 
 address, port, ca, login, database = sys.argv[1], int(sys.argv[2]), *sys.argv[3:]
 ASK_FOR_TLS = struct.pack("!ii", 8, 80877103)
-# Of a login that gets in by TLS: without it, it must not even be asked for its password.
 INVALID_AUTHORIZATION = b"\0C28000\0"  # a field of PostgreSQL's ErrorResponse: the SQLSTATE
+# Of a login that gets in by TLS: without it, it must not even be asked for its password.
 STARTUP = f"user\0{login}\0database\0{database}\0\0".encode()
 
 

@@ -111,10 +111,10 @@ def in_files(pattern: re.Pattern[bytes], roots: Iterable[str], *, readable_by_al
                 try:
                     if file.is_symlink() or not file.is_file() or (readable_by_all and not file.stat().st_mode & 0o004):
                         continue
+                    if file.suffix == ".journal":  # journalctl has said what is in it
+                        continue
                     text = file.read_bytes()
-                    if file.suffix == ".gz":
-                        text = gzip.decompress(text)
-                    if file.suffix != ".journal" and pattern.search(text):
+                    if pattern.search(gzip.decompress(text) if file.suffix == ".gz" else text):
                         yield str(file)
                 except (OSError, EOFError, zlib.error):  # it is gone, or no whole archive
                     continue
