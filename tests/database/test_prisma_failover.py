@@ -1,6 +1,7 @@
 """The stand-in for Prisma when the primary is lost and a standby is promoted."""
 
 import asyncio
+import datetime as dt
 import itertools
 import threading
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ DATABASE = "failed_over"
 CONNECTIONS = 4
 WRITERS = 8
 AFTERWARDS = 20  # writes of each of them by the promoted standby
+PATIENCE = dt.timedelta(minutes=1)  # for a transaction: by Prisma's default, 5 s, a busy machine expires one by itself
 AUTHOR = {"created_by": "tests", "updated_by": "tests"}
 
 
@@ -42,7 +44,7 @@ async def test_writes_go_on_by_the_promoted_standby(pair: Pair) -> None:
         if len(acknowledged) % 2:
             await client.litellm_budgettable.create(data={**AUTHOR, **where, "max_budget": 2})
             return
-        async with client.tx() as transaction:
+        async with client.tx(timeout=PATIENCE) as transaction:
             await transaction.litellm_budgettable.create(data={**AUTHOR, **where, "max_budget": 1})
             await transaction.litellm_budgettable.update(where=where, data=more)
 
