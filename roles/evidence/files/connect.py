@@ -13,6 +13,7 @@ import sys
 address, port, *server = sys.argv[1:]
 try:
     with socket.create_connection((address, int(port)), timeout=5) as connection:
+        connection.settimeout(60)  # it is open: a busy server may take its time
         if server:
             protocol, ca = server
             if protocol == "postgresql":
