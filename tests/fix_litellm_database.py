@@ -8,7 +8,7 @@ import litellm_proxy_extras
 import pytest
 
 from prisma import Prisma
-from tests.fix_postgres import SUPERUSER_PASSWORD, Cluster, dropped_afterwards
+from tests.fix_postgres import PATIENCE_SECONDS, SUPERUSER_PASSWORD, Cluster, dropped_afterwards
 
 MIGRATIONS = Path(litellm_proxy_extras.__file__).parent / "migrations"
 NUMBERS = itertools.count(1)
@@ -35,8 +35,9 @@ def litellm_database(cluster: Cluster, litellm_template: str) -> Iterator[str]:
 
 
 def url(cluster: Cluster, database: str, **options: object) -> str:
-    """Write a URL as DATABASE_URL has it."""
-    given = "&".join(f"{name}={value}" for name, value in options.items())
+    """Write a URL as DATABASE_URL has it, of somebody who has time."""
+    patient = {"connect_timeout": PATIENCE_SECONDS, "pool_timeout": PATIENCE_SECONDS}
+    given = "&".join(f"{name}={value}" for name, value in {**patient, **options}.items())
     return f"postgresql://postgres:{SUPERUSER_PASSWORD}@{cluster.host}:{cluster.port}/{database}?{given}"
 
 
@@ -51,7 +52,7 @@ def driver(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
 async def client(cluster: Cluster, litellm_database: str, driver: str) -> AsyncIterator[Prisma]:
     """A connected client with four connections."""
     del driver
-    connected = Prisma(datasource={"url": url(cluster, litellm_database, connection_limit=4, pool_timeout=5)})
-    await connected.connect()
+    connected = Prisma(datasource={"url": url(cluster, litellm_database, connection_limit=4)})
+    await connected.connect(timeout=PATIENCE_SECONDS)
     yield connected
     await connected.disconnect()

@@ -54,6 +54,7 @@ PRIVILEGED = {
     "settings": json.dumps(SETTINGS),
 }
 NUMBERS = itertools.count(1)
+PATIENCE_SECONDS = 60  # for a connection: on a busy machine, a backend may take longer to start than a user would wait
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class Cluster:
             dbname=database_name,
             user="postgres",
             password=SUPERUSER_PASSWORD,
-            connect_timeout=5,
+            connect_timeout=PATIENCE_SECONDS,
         )
         try:
             connection.autocommit = True
@@ -279,8 +280,9 @@ def running_standby(primary: Cluster, settings: Mapping[str, str]) -> Iterator[C
 @contextlib.contextmanager
 def _serving(programs: Path, data: Path, settings: Mapping[str, str]) -> Iterator[Cluster]:
     port, log_file = free_port(), data.with_name("log")
-    own = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": ""}
-    options = [option for name, value in {**settings, **own}.items() for option in ("-c", f"{name}={value}")]
+    # Its workers are sessions too, which come and go by themselves.
+    own = {"listen_addresses": "127.0.0.1", "port": port, "unix_socket_directories": "", "autovacuum": "off"}
+    options = [option for name, value in {**own, **settings}.items() for option in ("-c", f"{name}={value}")]
     with log_file.open("w") as log:
         process = subprocess.Popen(
             as_server(str(programs / "postgres"), "-D", str(data), *options), stdout=log, stderr=log, cwd="/"
@@ -365,5 +367,6 @@ def make_ledger_database(cluster: Cluster, template: str) -> Database:
     """Copy the template."""
     name = f"ledger_{next(NUMBERS)}"
     cluster.execute(f"CREATE DATABASE {name} OWNER litellm_owner TEMPLATE {template}")
+    cluster.execute("SELECT make_days()", name)  # the template may be of before midnight
     bring_privileges_into_force(cluster, name)
     return Database(cluster, name)

@@ -18,6 +18,7 @@ from tests.fix_postgres import (
     APPLICATION_PASSWORD,
     NUMBERS,
     OWNER_PASSWORD,
+    PATIENCE_SECONDS,
     SUPERUSER_PASSWORD,
     Cluster,
     Database,
@@ -47,7 +48,8 @@ CREATE TABLE _prisma_migrations (
 
 
 def url_of(database: Database, options: str = "", user: str = "litellm_owner", password: str = OWNER_PASSWORD) -> str:
-    cluster = database.cluster
+    cluster, patient = database.cluster, f"connect_timeout={PATIENCE_SECONDS}"
+    options = f"{options}&{patient}" if options else f"?{patient}"
     return f"postgresql://{user}:{password}@{cluster.host}:{cluster.port}/{database.name}{options}"
 
 

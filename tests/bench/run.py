@@ -24,6 +24,7 @@ HERE = Path(__file__).parents[2]
 T = TypeVar("T")
 # As role postgres17 sets them on a host with 8 GB; fsync stays on.
 SETTINGS = {
+    "autovacuum": "on",
     "shared_buffers": "2GB",
     "effective_cache_size": "6GB",
     "work_mem": "20MB",

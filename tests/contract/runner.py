@@ -216,7 +216,8 @@ async def perform(client: Any, step: dict[str, Any]) -> Any:  # noqa: PLR0911, P
             if step.get("fail"):
                 raise Deliberate
         return None
-    limits = {name: dt.timedelta(seconds=step[name]) for name in ("timeout", "max_wait") if name in step}
+    # By default there is time: a machine that is busy for 5 s is no difference between the two.
+    limits = {name: dt.timedelta(seconds=step.get(name, 60)) for name in ("timeout", "max_wait")}
     outcomes: list[Any] = []
     try:
         async with client.tx(**limits) as transaction:

@@ -406,7 +406,7 @@ async def deliveries(recorder: Recorder) -> None:
     whole = {**bare, **usage, "model": "m", "model_group": "g", "startTime": NOW.isoformat(), "metadata": metadata}
     projection = litellm("repositories.accounting_delivery_repository").DeliveryProjection
     logging = litellm("proxy.proxy_server").proxy_logging_obj
-    async with recorder.tx() as transaction:
+    async with recorder.tx(max_wait=60_000, timeout=60_000) as transaction:
         await litellm("accounting.application").apply_deliveries(
             transaction,
             (projection(bare), projection(whole)),

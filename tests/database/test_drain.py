@@ -520,7 +520,7 @@ def test_killed_again_and_again_it_stores_everything_once(
     kills = 0
     while spool.status().records:
         before = spool.status().records
-        service = command(path, ledger_database, "drain", LEDGER_BATCH_RECORDS="20")
+        service = command(path, ledger_database, "drain", LEDGER_BATCH_RECORDS="10")
         while spool.status().records == before and service.poll() is None:
             time.sleep(0.001)
         time.sleep(random.uniform(0, 0.02))

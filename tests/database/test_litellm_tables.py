@@ -25,11 +25,26 @@ from tests.fix_postgres import (
 MIGRATION_NAMES = sorted(folder.name for folder in MIGRATIONS.iterdir() if folder.is_dir())
 
 
-def run(target: Database, *options: str, user: str = "litellm_owner", password: str = OWNER_PASSWORD) -> Done:
-    """Run it as role schema_init does."""
+AS_ROLE_SCHEMA_INIT_DOES = ("-m", "litellm_sqlalchemy.litellm_tables")
+# One that is second waits for the whole work of the first, which a busy machine may take long for.
+PATIENT = (
+    "-c",
+    "from litellm_sqlalchemy.prisma_client import migrate; migrate.LOCK_TIMEOUT = 600;"
+    "import runpy; runpy.run_module('litellm_sqlalchemy.litellm_tables', run_name='__main__')",
+)
+
+
+def run(
+    target: Database,
+    *options: str,
+    user: str = "litellm_owner",
+    password: str = OWNER_PASSWORD,
+    program: tuple[str, str] = AS_ROLE_SCHEMA_INIT_DOES,
+) -> Done:
+    """Run it."""
     done = subprocess.run(
         [
-            *(sys.executable, "-I", "-m", "litellm_sqlalchemy.litellm_tables", "--host", target.cluster.host),
+            *(sys.executable, "-I", *program, "--host", target.cluster.host),
             *("--port", str(target.cluster.port), "--database", target.name, "--user", user, "--sslmode", "disable"),
             *options,
         ],
@@ -83,7 +98,7 @@ async def test_beside_the_ledger_s_from_nothing_then_again(ledger_database: Data
 
 def test_two_at_once(ledger_database: Database) -> None:
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        both = [pool.submit(run, ledger_database) for _ in range(2)]
+        both = [pool.submit(run, ledger_database, program=PATIENT) for _ in range(2)]
     assert [one.result().returncode for one in both] == [0, 0]
     rows = ledger_database.cluster.execute(
         "SELECT count(*), count(finished_at), count(DISTINCT migration_name) FROM _prisma_migrations",

@@ -4,13 +4,14 @@ import asyncio
 import datetime as dt
 import gc
 import random
+import types
 from typing import Any
 
 import psycopg2
 import pytest
 from litellm.proxy.db.exception_handler import PrismaDBExceptionHandler
 
-from litellm_sqlalchemy.prisma_client import engine
+from litellm_sqlalchemy.prisma_client import connection, engine, pool
 from prisma import Prisma
 from prisma.engine.errors import EngineConnectionError
 from prisma.errors import (
@@ -26,6 +27,7 @@ from tests.fix_postgres import SUPERUSER_PASSWORD, Cluster, running_cluster
 from tests.fix_server import wait_for
 
 CANCELLED = 1_000
+PATIENCE = dt.timedelta(minutes=1)  # where no limit is tested: Prisma's own are less than a busy machine may take
 BUDGET = {"budget_id": "b", "created_by": "tests", "updated_by": "tests", "max_budget": 1.0}
 
 
@@ -54,7 +56,7 @@ async def test_a_thousand_cancelled_calls_leave_nothing_behind(
     async def call(number: int) -> None:
         where, data = {"budget_id": str(number)}, {**BUDGET, "budget_id": str(number)}
         if number % 3 == 0:
-            async with client.tx(max_wait=dt.timedelta(seconds=60)) as transaction:
+            async with client.tx(max_wait=PATIENCE, timeout=PATIENCE) as transaction:
                 await transaction.litellm_budgettable.upsert(where=where, data={"create": data, "update": {}})
                 await asyncio.sleep(chance.random() * 0.01)
                 await transaction.litellm_budgettable.find_unique(where=where)
@@ -100,7 +102,7 @@ async def test_what_is_cancelled_in_a_transaction_is_rolled_back(client: Prisma)
     begun = asyncio.Event()
 
     async def write() -> None:
-        async with client.tx() as transaction:
+        async with client.tx(max_wait=PATIENCE, timeout=PATIENCE) as transaction:
             await transaction.litellm_budgettable.create(data=BUDGET)
             begun.set()
             await asyncio.sleep(60)
@@ -119,7 +121,8 @@ async def test_terminated_sessions_are_replaced(client: Prisma, cluster: Cluster
         "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %(name)s",
         arguments={"name": litellm_database},
     )
-    await asyncio.sleep(0.2)
+    await asyncio.to_thread(wait_for, lambda: not sessions(cluster, litellm_database), "they are gone")
+    await asyncio.sleep(0.2)  # for the client to be told
     for _ in range(8):
         assert await client.litellm_budgettable.count() == 0
 
@@ -152,7 +155,7 @@ async def test_a_server_that_stops_and_starts(litellm_template: str, cluster: Cl
 async def test_a_full_pool_says_so(client: Prisma, cluster: Cluster, litellm_database: str) -> None:
     narrow = Prisma(datasource={"url": url(cluster, litellm_database, connection_limit=1, pool_timeout=1)})
     await narrow.connect()
-    async with narrow.tx() as transaction:
+    async with narrow.tx(max_wait=PATIENCE, timeout=PATIENCE) as transaction:
         await transaction.query_raw("SELECT 1")
         with pytest.raises(DataError, match="Timed out fetching a new connection") as raised:
             await narrow.query_raw("SELECT 1")
@@ -160,6 +163,8 @@ async def test_a_full_pool_says_so(client: Prisma, cluster: Cluster, litellm_dat
         assert PrismaDBExceptionHandler.is_database_capacity_error(raised.value)
         with pytest.raises(TransactionError, match="Unable to start a transaction in the given time"):
             await narrow.tx(max_wait=dt.timedelta(milliseconds=100)).start()
+    async with narrow.tx(max_wait=PATIENCE):  # once the one that was given up has given the connection back
+        pass
     assert await narrow.query_raw("SELECT 1 AS one") == [{"one": 1}]
     await narrow.disconnect()
     await works(client)
@@ -173,7 +178,7 @@ async def test_more_callers_than_connections_are_all_served(cluster: Cluster, li
             await asyncio.sleep(number % 7 * 0.001)
             if number % 5:
                 return await narrow.litellm_budgettable.count()
-            async with narrow.tx(max_wait=60_000) as transaction:
+            async with narrow.tx(max_wait=PATIENCE, timeout=PATIENCE) as transaction:
                 return await transaction.litellm_budgettable.count()
 
         assert await asyncio.gather(*(call(number) for number in range(300))) == [0] * 300
@@ -181,8 +186,13 @@ async def test_more_callers_than_connections_are_all_served(cluster: Cluster, li
 
 
 @pytest.mark.usefixtures("driver")
-async def test_a_connection_that_was_idle_for_too_long_is_replaced(cluster: Cluster, litellm_database: str) -> None:
+async def test_a_connection_that_was_idle_for_too_long_is_replaced(
+    cluster: Cluster, litellm_database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     options: dict[str, object] = {"connection_limit": 1, "max_idle_connection_lifetime": 2}
+    now = 0.0
+    for module in (pool, connection):
+        monkeypatch.setattr(module, "time", types.SimpleNamespace(monotonic=lambda: now))
 
     async def session() -> int:
         return int((await narrow.query_first("SELECT pg_backend_pid() AS pid"))["pid"])
@@ -190,15 +200,15 @@ async def test_a_connection_that_was_idle_for_too_long_is_replaced(cluster: Clus
     async with Prisma(datasource={"url": url(cluster, litellm_database, **options)}) as narrow:
         first = await session()
         for _ in range(4):  # in use, it stays; also once SQLAlchemy's pool has looked at it
-            await asyncio.sleep(0.7)
+            now += 0.7
             assert await session() == first
-        await asyncio.sleep(2.5)
+        now += 2.5
         assert await session() != first
 
 
 async def test_a_wrong_row_of_many_leaves_the_transaction_as_it_was(client: Prisma) -> None:
     rows = [{"created_by": "a", "updated_by": "a"} for _ in range(500)]
-    async with client.tx() as transaction:
+    async with client.tx(max_wait=PATIENCE, timeout=PATIENCE) as transaction:
         before = await transaction.query_first("SELECT pg_backend_pid() AS pid")
         with pytest.raises(DataError):
             await transaction.litellm_budgettable.create_many(data=[*rows, {**rows[0], "tpm_limit": "many"}])
@@ -226,7 +236,7 @@ async def test_what_is_under_way_when_the_client_disconnects_leaves_no_session(
 
 
 async def test_a_transaction_expires(client: Prisma) -> None:
-    transactions = client.tx(timeout=dt.timedelta(milliseconds=100))
+    transactions = client.tx(max_wait=PATIENCE, timeout=dt.timedelta(milliseconds=100))
     transaction = await transactions.start()
     await transaction.litellm_budgettable.create(data=BUDGET)
     await asyncio.sleep(0.3)
@@ -246,7 +256,7 @@ async def test_a_deadlock(client: Prisma) -> None:
     both = asyncio.Barrier(2)
 
     async def lock(first: str, second: str) -> None:
-        async with client.tx(timeout=dt.timedelta(seconds=30)) as transaction:
+        async with client.tx(max_wait=PATIENCE, timeout=PATIENCE) as transaction:
             await transaction.litellm_budgettable.update(where={"budget_id": first}, data={"max_budget": 2})
             await both.wait()
             await transaction.litellm_budgettable.update(where={"budget_id": second}, data={"max_budget": 2})
@@ -261,7 +271,7 @@ async def test_a_deadlock(client: Prisma) -> None:
 
 async def test_a_serialization_failure(client: Prisma) -> None:
     await client.litellm_budgettable.create(data=BUDGET)
-    async with client.tx() as transaction:
+    async with client.tx(max_wait=PATIENCE, timeout=PATIENCE) as transaction:
         await transaction.execute_raw("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
         await transaction.litellm_budgettable.count()
         await client.litellm_budgettable.update(where={"budget_id": "b"}, data={"max_budget": 2})
@@ -284,14 +294,14 @@ async def test_a_table_that_changes_does_not_show(client: Prisma, cluster: Clust
 
 async def test_a_statement_that_takes_too_long(cluster: Cluster, litellm_database: str, driver: str) -> None:
     del driver
-    options = "-c%20statement_timeout=200ms%20-c%20lock_timeout=100ms"
+    options = "-c%20statement_timeout=5s%20-c%20lock_timeout=2s"
     hurried = Prisma(datasource={"url": url(cluster, litellm_database, options=options)})
     await hurried.connect()
     with pytest.raises(RawQueryError, match="statement timeout") as raised:
-        await hurried.query_raw("SELECT pg_sleep(10)")
+        await hurried.query_raw("SELECT pg_sleep(600)")
     assert raised.value.meta["code"] == "57014"
     await hurried.litellm_budgettable.create(data=BUDGET)
-    async with hurried.tx() as transaction:
+    async with hurried.tx(max_wait=PATIENCE, timeout=PATIENCE) as transaction:
         await transaction.litellm_budgettable.update(where={"budget_id": "b"}, data={"max_budget": 2})
         with pytest.raises(DataError, match="lock timeout") as waited:
             await hurried.litellm_budgettable.update(where={"budget_id": "b"}, data={"max_budget": 3})
@@ -300,7 +310,7 @@ async def test_a_statement_that_takes_too_long(cluster: Cluster, litellm_databas
 
 
 async def test_a_read_only_session(client: Prisma) -> None:
-    async with client.tx() as transaction:
+    async with client.tx(max_wait=PATIENCE, timeout=PATIENCE) as transaction:
         await transaction.execute_raw("SET TRANSACTION READ ONLY")
         with pytest.raises(PrismaError) as raised:
             await transaction.litellm_budgettable.create(data=BUDGET)

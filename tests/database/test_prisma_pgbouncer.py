@@ -1,6 +1,7 @@
 """The stand-in for Prisma through pgbouncer in transaction mode: each transaction may get another session."""
 
 import asyncio
+import contextlib
 import datetime as dt
 from collections.abc import AsyncIterator, Iterator
 
@@ -39,9 +40,14 @@ async def pooled(
 
 async def sessions(client: Prisma, of: str) -> dict[int, object]:
     """Ask each session of pgbouncer's."""
-    query = f"SELECT pg_backend_pid() AS pid, ({of}) AS answer, pg_sleep(0.2)"  # of the tests alone
-    answers = await asyncio.gather(*(client.query_raw(query) for _ in range(SERVER_CONNECTIONS)))
-    return {row["pid"]: row["answer"] for (row,) in answers}
+    query = f"SELECT pg_backend_pid() AS pid, ({of}) AS answer"  # of the tests alone
+    async with contextlib.AsyncExitStack() as stack:  # open at the same time, each has a session of its own
+        each = [
+            await stack.enter_async_context(client.tx(max_wait=PATIENCE, timeout=PATIENCE))
+            for _ in range(SERVER_CONNECTIONS)
+        ]
+        answers = [await transaction.query_first(query) for transaction in each]
+    return {row["pid"]: row["answer"] for row in answers}
 
 
 async def test_a_hundred_tasks_over_four_sessions(pooled: Prisma) -> None:
@@ -72,7 +78,7 @@ async def test_a_hundred_tasks_over_four_sessions(pooled: Prisma) -> None:
 
 async def test_a_transaction_is_rolled_back(pooled: Prisma) -> None:
     async def write() -> None:
-        async with pooled.tx() as transaction:
+        async with pooled.tx(max_wait=PATIENCE, timeout=PATIENCE) as transaction:
             await transaction.litellm_budgettable.create(
                 data={"budget_id": "b", "created_by": "tests", "updated_by": "tests"}
             )

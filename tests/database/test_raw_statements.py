@@ -70,7 +70,7 @@ def database(cluster: Cluster, tables: str) -> Iterator[str]:
 @pytest.fixture
 def connection(cluster: Cluster, database: str, found: list[Statement]) -> Iterator[psycopg2.extensions.connection]:
     """A session where LiteLLM's tables and views are."""
-    with contextlib.closing(psycopg2.connect(url(cluster, database).rstrip("?"))) as connection:
+    with contextlib.closing(psycopg2.connect(url(cluster, database).partition("?")[0])) as connection:
         connection.autocommit = True
         with connection.cursor() as cursor:
             for view in sorted({filled(statement) for statement in found if VIEW.match(statement.text or "")}):
@@ -149,7 +149,7 @@ def test_postgresql_takes_what_litellm_sends(
         [interpreter(release), "-m", senders.__name__],
         env={
             "PATH": os.environ["PATH"],
-            "DATABASE_URL": url(cluster, database, connection_limit=4, pool_timeout=5),
+            "DATABASE_URL": url(cluster, database, connection_limit=4),
             "PRISMA_CLIENT_DRIVER": driver,
             "LITELLM_LOCAL_MODEL_COST_MAP": "True",  # else its import asks the internet
         },

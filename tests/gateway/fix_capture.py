@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import json
 import sqlite3
 import threading
@@ -15,6 +16,7 @@ import pytest
 
 from litellm_sqlalchemy.ledger.asgi import Receive, Scope, Send
 from litellm_sqlalchemy.ledger.capture import Ledger
+from litellm_sqlalchemy.ledger.http_exchange import HttpExchange
 from litellm_sqlalchemy.ledger.spool import Record
 from litellm_sqlalchemy.settings import CaptureSettings
 from tests.fix_server import HTTP, serving, wait_for
@@ -130,6 +132,16 @@ def gateway(path: Path, upstream: Upstream, http: HTTP) -> Iterator[Gateway]:
     with serving(Ledger(upstream, CaptureSettings(spool_path=path)), http=http) as port:
         yield Gateway(port, path, upstream)
         upstream.go_on.set()
+
+
+def wait_until_refused() -> None:
+    """Wait until the ledger knows that it cannot record a request."""
+
+    def is_refused() -> bool:
+        stored = [found._request_stored for found in gc.get_objects() if isinstance(found, HttpExchange)]
+        return any(future is not None and future.done() and future.exception() for future in stored)
+
+    wait_for(is_refused, "a request that cannot be recorded")
 
 
 class Gate:

@@ -138,6 +138,7 @@ def running(release: str, directory: Path, **environment: str) -> Iterator[LiteL
             [
                 *(interpreter(release), "-m", "uvicorn", "litellm_sqlalchemy.gateway:app", "--lifespan", "on"),
                 *("--workers", "2", "--port", str(port)),
+                *("--timeout-worker-healthcheck", "60"),  # seconds: else a busy machine's worker may be killed
                 # It has bytes for a WebSocket's text, as uvicorn's newer protocol does not take them.
                 *(("--ws", "websockets") if release == "1.83.0" else ()),
             ],

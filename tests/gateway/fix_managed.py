@@ -138,7 +138,9 @@ def managing(
     name = f"managed_{uuid.uuid4().hex}"
     migrate(cluster, name, release)
     with running_pgbouncer(cluster) if way == "pgbouncer" else contextlib.nullcontext(cluster) as reached:
-        options = "connection_limit=5" + ("&pgbouncer=true" if way == "pgbouncer" else "")
+        options = "connection_limit=5&connect_timeout=60&pool_timeout=60" + (
+            "&pgbouncer=true" if way == "pgbouncer" else ""
+        )
         address = f"{reached.host}:{reached.port}/{name}?{options}"
         environment = {
             "DATABASE_URL": f"postgresql://litellm_a:{APPLICATION_PASSWORD}@{address}",
@@ -146,6 +148,7 @@ def managing(
             "LITELLM_SALT_KEY": SALT_KEY,
             "STORE_MODEL_IN_DB": "True",
             "PROXY_BATCH_WRITE_AT": "1",
+            "PROXY_DB_LOOKUP_DEADLINE_SECONDS": "60",
             **further,
         }
         if way == "replica":  # by a role that may only read

@@ -28,7 +28,7 @@ from litellm_sqlalchemy.settings import CaptureSettings
 from tests.fix_bodies import BODIES
 from tests.fix_server import Client, serving, wait_for
 from tests.fix_spool import commits
-from tests.gateway.fix_capture import CHAT, KEY, Broken, Gate, Gateway, Upstream
+from tests.gateway.fix_capture import CHAT, KEY, Broken, Gate, Gateway, Upstream, wait_until_refused
 from tests.ports import free_port, listens
 
 
@@ -230,7 +230,7 @@ def test_the_end_of_a_stream_is_not_seen_where_it_is_not(gateway: Gateway) -> No
 
 @pytest.mark.parametrize("http", ["h11", "httptools"])
 def test_many_exchanges_on_one_connection(gateway: Gateway) -> None:
-    with httpx.Client(base_url=gateway.url) as client:
+    with httpx.Client(base_url=gateway.url, timeout=60) as client:
         for number in range(20):
             assert client.post(CHAT, content=str(number)).text == str(number)
     assert [record.body for record in gateway.records()] == [str(n // 2).encode() for n in range(40)]
@@ -392,6 +392,7 @@ def test_a_shutdown_that_does_not_wait(path: Path, workers: int) -> None:
         [
             *(sys.executable, "-m", "uvicorn", "tests.gateway.app_that_waits:app", "--lifespan", "on"),
             *("--port", str(port), "--workers", str(workers), "--timeout-graceful-shutdown", "1"),
+            *("--timeout-worker-healthcheck", "60"),
         ],
         env={**os.environ, "LEDGER_SPOOL_PATH": str(path)},
         stdout=subprocess.DEVNULL,
@@ -551,7 +552,7 @@ def test_a_stream_whose_request_cannot_be_recorded_is_cut_off(gateway: Gateway, 
     client.post(CHAT)
     client.until(b"data: 1\n\n")
     gate.set(broken=True)
-    time.sleep(0.2)
+    wait_until_refused()
     gateway.upstream.go_on.set()
     assert b"data: 2" not in client.until_closed()
 
@@ -580,8 +581,7 @@ def test_a_stream_whose_request_cannot_be_recorded_is_refused_at_its_beginning(
     broken.set()
     client = Client(gateway.port)
     client.post(CHAT)
-    wait_for(lambda: gateway.upstream.bodies, "the application has the request")
-    time.sleep(0.2)
+    wait_until_refused()
     gateway.upstream.go_on.set()
     received = client.until(b"ledger_unavailable")
     assert received.startswith(b"HTTP/1.1 503")

@@ -223,7 +223,7 @@ def test_below_a_root_path(tmp_path: Path) -> None:
         assert litellm.post(f"/openai{CHAT}", question).status_code == 200
         answer = litellm.post("/openai/key/generate", {"key": "sk-a-new-key-of-somebody"})
         assert answer.status_code == litellm.post("/key/generate", {}).status_code  # both came to the endpoint
-        page = httpx.get(f"http://127.0.0.1:{litellm.port}/openai/ui/").text
+        page = httpx.get(f"http://127.0.0.1:{litellm.port}/openai/ui/", timeout=60).text
         on_disk = litellm.on_disk()
     assert "/openai/_next/" in page
     assert "/openai/_next/" not in (PACKAGED_UI / "index.html").read_text()

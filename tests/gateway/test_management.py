@@ -225,6 +225,7 @@ def test_an_mcp_server_lives(managed: Managed, name: str) -> None:
     answer = httpx.delete(
         f"http://127.0.0.1:{managed.litellm.port}/v1/mcp/server/{made['server_id']}",
         headers={"authorization": f"Bearer {MASTER_KEY}"},
+        timeout=60,
     )
     assert answer.status_code in {200, 202}
 

@@ -63,8 +63,13 @@ def facts(gateway: Gateway, kind: str) -> list[dict[str, Any]]:
 
 
 def test_answers_without_a_record(
-    gateway: Gateway, broken: Broken, measured: Path, caplog: pytest.LogCaptureFixture
+    gateway: Gateway,
+    broken: Broken,
+    measured: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(recorder, "LOG_SECONDS", 3_600)
     broken.set()
     for number in range(3):
         assert gateway.post(content=str(number)).text == str(number)

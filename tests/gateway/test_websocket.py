@@ -380,7 +380,7 @@ def process(path: Path, *options: str) -> Iterator[tuple[int, subprocess.Popen[s
     port = free_port()
     command = [sys.executable, "-m", "uvicorn", "tests.gateway.app_that_echoes:app", "--lifespan", "on"]
     served = subprocess.Popen(
-        [*command, "--port", str(port), "--workers", "2", *options],
+        [*command, "--port", str(port), "--workers", "2", "--timeout-worker-healthcheck", "60", *options],
         env={**os.environ, "LEDGER_SPOOL_PATH": str(path)},
         stderr=subprocess.PIPE,
         text=True,

@@ -145,8 +145,10 @@ async def test_what_comes_at_once_is_committed_together(path: Path, writer: Spoo
 async def test_what_nobody_waits_for_is_committed_with_the_next(path: Path, writer: SpoolWriter) -> None:
     await writer.append(record(0))
     before = commits(path)
-    lazy = writer.append(record(1), lazily=True)
-    await writer.append(record(2))
+    os.kill(child(writer), signal.SIGSTOP)  # so that both are there when it begins
+    lazy, other = writer.append(record(1), lazily=True), writer.append(record(2))
+    os.kill(child(writer), signal.SIGCONT)
+    await other
     assert lazy.done()
     assert numbers(path) == [0, 1, 2]
     assert commits(path) - before == 1

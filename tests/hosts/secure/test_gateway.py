@@ -93,7 +93,7 @@ def refusal(answer: httpx.Response) -> str:
 
 def test_plain_http_is_told_to_use_https(lab: Lab) -> None:
     with lab.tunnel("model", GATEWAY, 4000) as port:
-        answer = httpx.get(f"http://127.0.0.1:{port}/health/readiness", trust_env=False)
+        answer = httpx.get(f"http://127.0.0.1:{port}/health/readiness", trust_env=False, timeout=60)
     assert answer.status_code == 400
     assert "HTTPS" in refusal(answer)
 

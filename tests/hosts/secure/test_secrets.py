@@ -159,7 +159,7 @@ PLANTS = {
     "command line of": "systemd-run --quiet --unit=planted sh -c ': {secret}; sleep 600'",
     "environment of": "systemd-run --quiet --unit=planted --setenv=PLANTED={quoted} sleep 600",
     "systemctl show": "systemd-run --quiet --unit=planted --description={encoded} sleep 600",
-    "journalctl --output=export": "systemd-run --quiet --unit=planted sleep 600; logger {longer}",
+    "journalctl --output=export": "systemd-run --quiet --unit=planted sleep 600; logger {longer}; journalctl --sync",
     "/etc/planted": "systemd-run --quiet --unit=planted sleep 600; echo {secret} > /etc/planted",
     "/tmp/planted": "systemd-run --quiet --unit=planted sleep 600; umask 077; echo {encoded} > /tmp/planted",  # noqa: S108
     "/var/log/planted.gz": "systemd-run --quiet --unit=planted sleep 600; echo {secret} | gzip > /var/log/planted.gz",
