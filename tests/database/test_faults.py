@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from litellm_sqlalchemy import database
 from litellm_sqlalchemy.ledger import drain as drain_module
 from litellm_sqlalchemy.ledger import exporter, locks, metrics
 from litellm_sqlalchemy.ledger.drain import Drain
@@ -153,6 +154,7 @@ def test_a_connection_on_which_nothing_comes_back_is_cut(
     start(seen)
     writer.append(pair(new_id()))
     wait_until_empty(writer)
+    monkeypatch.setattr(database, "CONNECT_TIMEOUT_SECONDS", 5)  # after which it says that nobody answers
     proxy.deafen()
     writer.append(pair(new_id()))
     wait_for(lambda: "action=waiting" in caplog.text, "the drain gives it up")
