@@ -293,12 +293,17 @@ SETTINGS = {
     "log_line_prefix": "%m [%p] %c:%l %e %q%u@%d %r %a ",  # 3.1.24
     "log_timezone": "UTC",  # 3.1.26
     "pgaudit.log": "ddl, role",  # 3.2
-    "shared_preload_libraries": "pg_stat_statements, pgaudit, auth_delay",  # 3.2, 5.7
+    "shared_preload_libraries": "pg_stat_statements, pgaudit, auth_delay",  # 3.2, 8.3
+    "dynamic_library_path": "$libdir",  # 8.3, as the next two
+    "local_preload_libraries": "",
+    "session_preload_libraries": "",
     "listen_addresses": "localhost,192.168.10.19",  # 5.2
-    "authentication_timeout": "30s",  # 5.7
-    "auth_delay.milliseconds": "500ms",  # 5.7
-    "password_encryption": "scram-sha-256",  # 5.12
+    "authentication_timeout": "30s",  # no item of CIS's, as the next one
+    "auth_delay.milliseconds": "500ms",
+    "password_encryption": "scram-sha-256",  # 5.4
     "ssl": "on",  # 6.8
+    "ssl_min_protocol_version": "TLSv1.3",  # 6.9
+    "ssl_ciphers": "ECDHE+AESGCM:ECDHE+CHACHA20",  # 6.10
     "ignore_checksum_failure": "off",  # 6.5, as the next four
     "ignore_system_indexes": "off",  # 6.2
     "session_replication_role": "origin",
@@ -306,7 +311,7 @@ SETTINGS = {
     "allow_system_table_mods": "off",
     "fsync": "on",  # 6.3 and 6.4
     "full_page_writes": "on",
-    "data_checksums": "on",  # 1.4.3
+    "data_checksums": "on",  # no item of CIS's
     "log_replication_commands": "on",  # 7.2
 }
 
@@ -319,9 +324,9 @@ def test_settings(lab: Lab) -> None:
 
 def test_files(database: Host) -> None:
     owned = {
-        "/etc/postgresql/17/main/pg_hba.conf": ("postgres", 0o640),  # 2.5
-        "/var/lib/postgresql/17/main": ("postgres", 0o700),  # 2.7
-        LOG: ("postgres", 0o640),  # 3.1.6; outside the data: 3.1.27
+        "/etc/postgresql/17/main/pg_hba.conf": ("postgres", 0o640),
+        "/var/lib/postgresql/17/main": ("postgres", 0o700),  # 1.4
+        LOG: ("postgres", 0o640),  # 3.1.6
     }
     for path, expected in owned.items():
         file = database.file(path)
@@ -329,7 +334,15 @@ def test_files(database: Host) -> None:
     extensions = database.file("/usr/share/postgresql/17/extension")  # 2.2
     assert (extensions.user, extensions.mode) == ("root", 0o755)
     assert not database.file("/var/lib/postgresql/.psql_history").exists  # 2.3
-    assert database.run("grep --recursive PGPASSWORD /etc /var/lib/postgresql --include='.*' --include=profile").rc == 1
+    assert database.check_output("find /var/lib/postgresql/17/main -perm /077") == ""  # 2.1
+    homes = "/root /home /var/lib/postgresql"
+    profiles = "/etc/environment /etc/profile /etc/profile.d /etc/bash.bashrc /etc/zsh /etc/default"
+    found = database.run(f"grep --recursive --no-messages PGPASSWORD {profiles} {homes} --exclude-dir=17")  # 1.6
+    assert found.stdout == ""
+    assert database.run("grep --text --quiet '^PGPASSWORD=' /proc/[0-9]*/environ").rc != 0  # 1.7
+    places = f"{homes} /etc -name .pgpass -or -name .pg_service.conf -or -name pg_service.conf"
+    assert database.check_output(f"find {places}") == ""  # 2.4
+    assert "not allowed to run sudo" in database.run("sudo --list --other-user=postgres").stdout  # 4.2
     assert database.check_output("systemctl is-enabled postgresql.service") == "enabled"  # 1.3
     assert database.user("postgres").password in {"!", "*", "!*"}  # 4.1
 
@@ -346,7 +359,7 @@ EVERYBODYS = {  # what there is, with its rights
 
 @pytest.mark.parametrize("kind", EVERYBODYS)
 def test_nothing_is_public(lab: Lab, kind: str) -> None:
-    """4.3, 4.5, 4.6, 4.10."""
+    """4.5, 4.6."""
     query = f"SELECT name FROM ({EVERYBODYS[kind]}) AS things (name, acl), aclexplode(acl) AS given"  # noqa: S608 - above
     assert lab.sql(f"{query} WHERE given.grantee = 0") == []
     assert lab.sql(f"{query} LIMIT 1") != []
@@ -362,18 +375,35 @@ def test_functions_that_run_with_their_owners_rights(lab: Lab) -> None:
 
 
 def test_extensions_are_those_that_are_used(lab: Lab) -> None:
-    """1.8."""
+    """1.2, of what PostgreSQL itself has."""
     found = lab.sql("SELECT extname FROM pg_extension ORDER BY 1")
     assert [row["extname"] for row in found] == ["pg_partman", "pg_stat_statements", "pgaudit", "plpgsql"]
 
 
+def test_nobody_has_a_predefined_role(lab: Lab) -> None:
+    """4.9: nobody needs one."""
+    members = "SELECT member::regrole::text AS who FROM pg_auth_members WHERE roleid::regrole::text ~ '^pg_'"
+    assert [row["who"] for row in lab.sql(members) if not row["who"].startswith("pg_")] == []
+
+
+LIMITS = {
+    APPLICATION: {"statement_timeout=5min", "lock_timeout=30s"},
+    LEDGER: {"statement_timeout=2min", "lock_timeout=1min"},
+    READER: {"statement_timeout=10min", "lock_timeout=10s", "idle_session_timeout=1h"},
+    "litellm_maintenance": {"statement_timeout=30min"},
+}
+
+
 def test_each_login_has_limits(lab: Lab) -> None:
-    """5.5; and times after which statements, locks and sessions end."""
+    """4.4, 5.5; and times after which statements, locks and sessions end."""
     roles = lab.sql("SELECT rolname, rolconnlimit, rolconfig FROM pg_roles WHERE rolcanlogin AND NOT rolsuper")
-    assert {row["rolname"] for row in roles} == {*LOGINS, "litellm_maintenance"}
+    assert {row["rolname"] for row in roles} == LIMITS.keys()
     for row in roles:
         assert 0 < row["rolconnlimit"] < 100, row
-        assert any(setting.startswith("statement_timeout=") for setting in row["rolconfig"]), row
+        assert set(row["rolconfig"]) >= LIMITS[row["rolname"]], row
+    assert lab.sql("SELECT setting FROM pg_settings WHERE name = 'idle_in_transaction_session_timeout'") == [
+        {"setting": "60000"}
+    ]
 
 
 def test_every_waiver_has_a_check_a_reason_and_a_date() -> None:
