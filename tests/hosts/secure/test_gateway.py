@@ -44,6 +44,8 @@ def managed_from_elsewhere(lab: Lab) -> Generator[None]:
             litellm_gateway_models=[*lab.models, ECHO, SLOW],
             litellm_gateway_admin_networks=["192.0.2.0/24"],
             litellm_gateway_previous_master_keys=[PREVIOUS_KEY],
+            litellm_gateway_admin_ui=False,
+            litellm_gateway_api_docs=True,
             litellm_gateway_trusted_proxies=[f"{GATEWAY}/32"],
             litellm_gateway_http_loopback_port=LOOPBACK_PORT,
             litellm_gateway_tls_minimum="1.2",
@@ -283,16 +285,7 @@ def test_whoever_asks_models_may_do_so_from_anywhere(lab: Lab, virtual_key: str)
 
 @pytest.mark.parametrize(
     "path",
-    [
-        "/ui/",
-        "/login",
-        "/key/generate",
-        "/key/info",
-        "/team/new",
-        "/model/new",
-        "/health",
-        "/%6bey/info",
-    ],
+    ["/key/generate", "/key/info", "/team/new", "/model/new", "/health", "/openapi.json", "/%6bey/info"],
 )
 def test_management_is_for_admin_networks(lab: Lab, insider: httpx.Client, path: str) -> None:
     with lab.client() as outsider:
@@ -300,6 +293,19 @@ def test_management_is_for_admin_networks(lab: Lab, insider: httpx.Client, path:
             answer = outsider.request(method, path)
             assert (answer.status_code, answer.json()["error"]["type"]) == (403, "not_from_here")
     assert insider.get("/key/list").status_code == 200
+
+
+def test_an_admin_ui_that_is_switched_off_is_not_there_for_admins_either(insider: httpx.Client) -> None:
+    for path in ("/ui/", "/ui", "/ui/login/", "/%75i/", "//ui/", "/_next/static/a.js", "/sso/key/generate"):
+        assert insider.get(path).status_code == 404, path
+    login = {"username": "admin", "password": insider.headers["authorization"].removeprefix("Bearer ")}
+    for path in ("/login", "/v2/login", "/v3/login"):
+        answer = insider.post(path, data=login) if path == "/login" else insider.post(path, json=login)
+        assert (answer.status_code, "token" in answer.cookies) == (404, False), path
+
+
+def test_the_description_of_the_api_is_served_where_it_is_asked_for(insider: httpx.Client) -> None:
+    assert "/v1/chat/completions" in insider.get("/openapi.json").json()["paths"]
 
 
 def test_a_proxy_before_the_gateway_says_for_whom_it_asks(lab: Lab, insider: httpx.Client) -> None:
