@@ -5,7 +5,7 @@
 Looks for each as it is, in base64 and as a URL writes it, and for each line of a key's body: in the command lines and
 environments of all processes, unit files and what systemd shows of units, the journal, logs, temporary files, homes,
 the spool, the gateway's configuration, and files in /etc that everybody reads. The environment of a process of the
-gateway's own users may have its own. A finding names the place, never the secret. With --processes-until, looks at
+gateway's own user may have its own. A finding names the place, never the secret. With --processes-until, looks at
 processes only, again and again until the file is there.
 """
 
@@ -23,13 +23,13 @@ import zlib
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-OWN_USERS = "litellm"  # and all whose names begin like this
+OWN_USER = "litellm"  # of LiteLLM and the drain
 ANYWHERE = (
     *("/etc/systemd", "/etc/litellm", "/run/systemd/system", "/tmp", "/var/tmp", "/var/log", "/var/lib/litellm"),  # noqa: S108 - it only looks
     *("/root", "/home"),
 )
 CACHE = ".cache"  # of packages, by the gigabyte
-WHERE_ALL_READ = ("/etc", "/opt/litellm/bin", "/usr/local/bin")
+WHERE_ALL_READ = ("/etc", "/opt/litellm/bin", "/usr/local", "/run", "/dev/shm")  # noqa: S108 - it only looks
 
 
 def written(secret: str) -> Iterator[bytes]:
@@ -50,13 +50,13 @@ def written(secret: str) -> Iterator[bytes]:
 
 
 def own(uid: int) -> bool:
-    """Tell whether a user is one of the gateway's.
+    """Tell whether a user is the gateway's.
 
     Args:
         uid: The user.
     """
     try:
-        return pwd.getpwuid(uid).pw_name.startswith(OWN_USERS)
+        return pwd.getpwuid(uid).pw_name == OWN_USER
     except KeyError:
         return False
 
