@@ -13,6 +13,15 @@ CONNECT = (CHECKOUT / "roles/evidence/files/connect.py").read_text()
 LOAD = (CHECKOUT / "roles/firewall/files/load.sh").read_text()
 IN_FORCE = (CHECKOUT / "roles/firewall/files/in_force.sh").read_text()
 EVERY_TCP_PORT = "-p- -T4 --min-rate 3000 --max-retries 2"
+OUTSIDE = "10.77.0.1"  # of no network that the inventory names
+CONNECT_FROM = """
+import socket, sys
+try:
+    socket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=5, source_address=(sys.argv[3], 0)).close()
+    print("open")
+except TimeoutError:
+    print("no answer")
+"""
 SHUTS_SSH_OUT = {"firewall_ssh_networks": ["10.99.0.0/16"]}
 
 
@@ -80,6 +89,31 @@ def test_udp_is_silent(stranger: Host, address: str) -> None:
 def test_the_database_is_open_to_the_gateway_alone(lab: Lab) -> None:
     assert connect(lab, "gateway", DATABASE, 5432) == "open"
     assert connect(lab, "model", DATABASE, 5432) == "no answer"
+
+
+def test_the_gateway_is_open_to_its_networks_alone(lab: Lab) -> None:
+    """The third host has a further address, from which it comes in only once a rule is there that lets it."""
+
+    def asked() -> str:
+        script = f"python3 - {GATEWAY} 4000 {OUTSIDE} <<'PROGRAM'\n{CONNECT_FROM}\nPROGRAM"
+        return lab.script("model", script).strip()
+
+    lab.script("model", f"ip address add {OUTSIDE}/32 dev host0")
+    try:
+        lab.script("gateway", f"ip route add {OUTSIDE}/32 via {MODEL} dev host0")
+        assert connect(lab, "model", GATEWAY, 4000) == "open"
+        assert asked() == "no answer"
+        rule = f"nft --handle --echo insert rule inet litellm input ip saddr {OUTSIDE} tcp dport 4000 accept"
+        handle = re.search(r"handle (\d+)", lab.script("gateway", rule))
+        assert handle
+        try:
+            assert asked() == "open"
+        finally:
+            lab.script("gateway", f"nft delete rule inet litellm input handle {handle[1]}")
+    finally:
+        lab.script("gateway", f"ip route delete {OUTSIDE}/32 || true")
+        lab.script("model", f"ip address delete {OUTSIDE}/32 dev host0")
+    assert is_in_force(lab, "gateway")
 
 
 def test_the_hosts_go_where_they_need_to_alone(lab: Lab, model: Host) -> None:

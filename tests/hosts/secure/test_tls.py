@@ -22,6 +22,7 @@ from tests.hosts.lab import CA, CHECKOUT, DATABASE, GATEWAY, Lab, Run, eventuall
 
 LOGINS = ("litellm_a", "litellm_ledger_a", "litellm_reader_a")
 LOGIN = LOGINS[0]
+POSTGRESQL = f"-starttls postgres -connect {DATABASE}:5432"
 SHOWN = "SELECT version, client_dn FROM pg_stat_ssl WHERE pid = pg_backend_pid()"
 
 # As the gateway: each query by a connection that is no older than a second, with the certificate's number.
@@ -136,15 +137,19 @@ def test_the_gateway_and_the_drain_are_those_that_are_connected(lab: Lab, client
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (f"-verify_return_error -verify_ip {DATABASE}", "Verification: OK"),
-        (f"-verify_return_error -verify_ip {DATABASE}", "Acceptable client certificate CA names"),
-        (f"-verify_return_error -verify_ip {DATABASE}", "Protocol.*TLSv1.3"),
-        (f"-verify_return_error -verify_ip {GATEWAY}", "IP address mismatch"),
-        ("-tls1_2", "alert protocol version"),
+        (f"{POSTGRESQL} -verify_ip {DATABASE}", "Verification: OK"),
+        (f"{POSTGRESQL} -verify_ip {DATABASE}", "Acceptable client certificate CA names"),
+        (f"{POSTGRESQL} -verify_ip {DATABASE}", "Protocol.*TLSv1.3"),
+        (f"{POSTGRESQL} -verify_ip {GATEWAY}", "IP address mismatch"),
+        (f"{POSTGRESQL} -tls1_2", "alert protocol version"),
+        (f"-connect {GATEWAY}:4000 -verify_ip {GATEWAY}", "Verification: OK"),
+        (f"-connect {GATEWAY}:4000 -verify_ip {GATEWAY}", "Protocol.*TLSv1.3"),
+        (f"-connect {GATEWAY}:4000 -verify_ip {DATABASE}", "IP address mismatch"),
+        (f"-connect {GATEWAY}:4000 -tls1_2", "alert protocol version"),
     ],
 )
 def test_openssl_sees_it(gateway: Host, options: str, said: str) -> None:
-    command = f"openssl s_client -starttls postgres -connect {DATABASE}:5432 -CAfile /etc/ssl/litellm/ca.crt {options}"
+    command = f"openssl s_client -verify_return_error -CAfile /etc/ssl/litellm/ca.crt {options}"
     done = gateway.run(f"{command} < /dev/null")
     assert re.search(said, done.stdout + done.stderr), done.stdout + done.stderr
 
