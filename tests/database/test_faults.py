@@ -149,12 +149,12 @@ def test_a_connection_on_which_nothing_comes_back_is_cut(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
+    monkeypatch.setattr(database, "CONNECT_TIMEOUT_SECONDS", 5)  # after which it says that nobody answers
     monkeypatch.setattr(drain_module, "LONGEST_SILENCE_SECONDS", 0.2)
     proxy, seen = network
     start(seen)
     writer.append(pair(new_id()))
     wait_until_empty(writer)
-    monkeypatch.setattr(database, "CONNECT_TIMEOUT_SECONDS", 5)  # after which it says that nobody answers
     proxy.deafen()
     writer.append(pair(new_id()))
     wait_for(lambda: "action=waiting" in caplog.text, "the drain gives it up")
