@@ -9,8 +9,9 @@ import pytest
 from litellm_sqlalchemy import database
 from litellm_sqlalchemy.ledger.spool import Spool
 from tests.fix_litellm_database import client, driver, litellm_database, litellm_template
-from tests.fix_postgres import PATIENCE_SECONDS, cluster, cluster_15, empty_database, ledger_database, template
+from tests.fix_postgres import cluster, cluster_15, empty_database, ledger_database, template
 from tests.fix_prisma import litellms, migrated, migrated_template, project
+from tests.fix_server import PATIENCE_SECONDS
 
 __all__ = [
     "client",

@@ -8,7 +8,8 @@ import litellm_proxy_extras
 import pytest
 
 from prisma import Prisma
-from tests.fix_postgres import PATIENCE_SECONDS, SUPERUSER_PASSWORD, Cluster, dropped_afterwards
+from tests.fix_postgres import SUPERUSER_PASSWORD, Cluster, dropped_afterwards
+from tests.fix_server import PATIENCE_SECONDS
 
 MIGRATIONS = Path(litellm_proxy_extras.__file__).parent / "migrations"
 NUMBERS = itertools.count(1)

@@ -23,6 +23,7 @@ from sqlalchemy import Engine
 from files import db_init
 from litellm_sqlalchemy import database
 from litellm_sqlalchemy.tls import TLS
+from tests.fix_server import PATIENCE_SECONDS
 from tests.ports import free_port
 
 SUPERUSER_PASSWORD = "superuser-of-the-tests"
@@ -54,7 +55,6 @@ PRIVILEGED = {
     "settings": json.dumps(SETTINGS),
 }
 NUMBERS = itertools.count(1)
-PATIENCE_SECONDS = 60  # for a connection: on a busy machine, a backend may take longer to start than a user would wait
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Cluster:
             dbname=database_name,
             user="postgres",
             password=SUPERUSER_PASSWORD,
-            connect_timeout=PATIENCE_SECONDS,
+            connect_timeout=PATIENCE_SECONDS,  # on a busy machine, a backend may take long to start
         )
         try:
             connection.autocommit = True

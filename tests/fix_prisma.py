@@ -18,12 +18,12 @@ from tests.fix_postgres import (
     APPLICATION_PASSWORD,
     NUMBERS,
     OWNER_PASSWORD,
-    PATIENCE_SECONDS,
     SUPERUSER_PASSWORD,
     Cluster,
     Database,
     dropped_afterwards,
 )
+from tests.fix_server import PATIENCE_SECONDS
 
 if TYPE_CHECKING:
     from litellm_proxy_extras.utils import ProxyExtrasDBManager
@@ -60,6 +60,15 @@ class Done:
     code: int
     stdout: str
     stderr: str
+
+
+def patiently(module: str) -> tuple[str, str]:
+    """Python's options that run a module which waits for another's whole migration, however busy the machine is."""
+    return (
+        "-c",
+        "from litellm_sqlalchemy.prisma_client import migrate; migrate.LOCK_TIMEOUT = 600;"
+        f"import runpy; runpy.run_module({module!r}, run_name='__main__')",
+    )
 
 
 def environment(url: str | None) -> dict[str, str]:

@@ -21,17 +21,13 @@ from tests.fix_postgres import (
     bring_privileges_into_force,
     run_db_init,
 )
+from tests.fix_prisma import patiently
 
 MIGRATION_NAMES = sorted(folder.name for folder in MIGRATIONS.iterdir() if folder.is_dir())
 
 
-AS_ROLE_SCHEMA_INIT_DOES = ("-m", "litellm_sqlalchemy.litellm_tables")
-# One that is second waits for the whole work of the first, which a busy machine may take long for.
-PATIENT = (
-    "-c",
-    "from litellm_sqlalchemy.prisma_client import migrate; migrate.LOCK_TIMEOUT = 600;"
-    "import runpy; runpy.run_module('litellm_sqlalchemy.litellm_tables', run_name='__main__')",
-)
+MODULE = "litellm_sqlalchemy.litellm_tables"
+AS_ROLE_SCHEMA_INIT_DOES = ("-m", MODULE)
 
 
 def run(
@@ -98,7 +94,7 @@ async def test_beside_the_ledger_s_from_nothing_then_again(ledger_database: Data
 
 def test_two_at_once(ledger_database: Database) -> None:
     with concurrent.futures.ThreadPoolExecutor() as pool:
-        both = [pool.submit(run, ledger_database, program=PATIENT) for _ in range(2)]
+        both = [pool.submit(run, ledger_database, program=patiently(MODULE)) for _ in range(2)]
     assert [one.result().returncode for one in both] == [0, 0]
     rows = ledger_database.cluster.execute(
         "SELECT count(*), count(finished_at), count(DISTINCT migration_name) FROM _prisma_migrations",

@@ -25,6 +25,7 @@ from tests.fix_prisma import (
     connected,
     deployed,
     environment,
+    patiently,
     prisma,
     rows,
     url_of,
@@ -88,12 +89,7 @@ def test_the_ledger_is_prismas(migrated: Database, empty_database: Database) -> 
 
 
 def test_two_deploys_at_once_apply_each_migration_once(empty_database: Database) -> None:
-    # The one that is second waits for the whole work of the first, which a busy machine may take long for.
-    patient = (
-        "from litellm_sqlalchemy.prisma_client import migrate; migrate.LOCK_TIMEOUT = 600;"
-        "import runpy; runpy.run_module('prisma', run_name='__main__')"
-    )
-    command = [sys.executable, "-I", "-c", patient, "migrate", "deploy"]
+    command = [sys.executable, "-I", *patiently("prisma"), "migrate", "deploy"]
     running = [
         subprocess.Popen(
             command,

@@ -4,7 +4,7 @@
 
 Looks for each as it is, in base64 and as a URL writes it, and for each line of a key's body: in the command lines and
 environments of all processes, unit files and what systemd shows of units, the journal, logs, temporary files, homes,
-the spool, the gateway's configuration, and files in /etc that everybody reads. The environment of a process of the
+the spool, the gateway's configuration, and what everybody reads in other places. The environment of a process of the
 gateway's own user may have its own. A finding names the place, never the secret. With --processes-until, looks at
 processes only, again and again until the file is there.
 """
