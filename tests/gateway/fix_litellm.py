@@ -138,7 +138,8 @@ def running(release: str, directory: Path, **environment: str) -> Iterator[LiteL
             [
                 *(interpreter(release), "-m", "uvicorn", "litellm_sqlalchemy.gateway:app", "--lifespan", "on"),
                 *("--workers", "2", "--port", str(port)),
-                *("--timeout-worker-healthcheck", "60"),  # seconds: else a busy machine's worker may be killed
+                # Seconds; on a busy machine a worker may be late, and a client that keeps its connection, too.
+                *("--timeout-worker-healthcheck", "60", "--timeout-keep-alive", "60"),
                 # It has bytes for a WebSocket's text, as uvicorn's newer protocol does not take them.
                 *(("--ws", "websockets") if release == "1.83.0" else ()),
             ],

@@ -70,7 +70,10 @@ def test_a_key_lives(managed: Managed, name: str) -> None:
     managed.call("POST", "/key/block", {"key": key})
     managed.eventually_refused(key, "blocked", 401, 403)
     managed.call("POST", "/key/unblock", {"key": key})
-    wait_for(lambda: managed.litellm.post("/v1/models", {}, key).status_code != 401, "the key is taken again")
+    question = {"model": "talks", "messages": [{"role": "user", "content": "Hi"}]}
+    wait_for(
+        lambda: managed.litellm.post("/v1/chat/completions", question, key).status_code == 200, "the key is taken again"
+    )
     managed.call("POST", "/key/delete", {"keys": [key]})
     managed.eventually_refused(key, "token", 401)
 

@@ -3,6 +3,8 @@
 And when the vault is lost, another one takes its place.
 """
 
+import base64
+import json
 import os
 import shutil
 import signal
@@ -18,7 +20,7 @@ import psycopg2
 import pytest
 import yaml
 
-from tests.hosts.lab import CA, CHECKOUT, Lab
+from tests.hosts.lab import CA, CHECKOUT, Lab, eventually
 
 PLAYBOOK = "playbooks/rotate_credentials.yml"
 CALLS_PER_SECOND = 10  # of each client; more would only take the CPU from the playbooks
@@ -103,6 +105,16 @@ def calls(lab: Lab, secrets: dict[str, Any]) -> Generator[list[str]]:
     assert min(answered.values()) > 100, answered
 
 
+def logged_in(lab: Lab, password: str) -> str:
+    """The key that somebody gets who logs in to the admin UI."""
+    with lab.client() as client:
+        answer = client.post("/login", data={"username": "admin", "password": password})
+    assert answer.status_code == 303, answer.text
+    claims = answer.cookies["token"].split(".")[1]
+    found: str = json.loads(base64.urlsafe_b64decode(claims + "=="))["key"]
+    return found
+
+
 def status(lab: Lab, key: str, path: str = "/key/list", ca: Path = CA) -> int:
     with lab.client(key, ca=ca) as client:
         return client.get(path).status_code
@@ -112,6 +124,7 @@ def status(lab: Lab, key: str, path: str = "/key/list", ca: Path = CA) -> int:
 def test_everything_is_rotated_by_runs_that_die_and_no_call_fails(lab: Lab, inventory: Path) -> None:
     old = vault(inventory)
     used = dict(old)
+    session = logged_in(lab, old["litellm_gateway_master_key"])
     with calls(lab, used) as failed:
         dies(lab, inventory, "Have the database take both")
         both = vault(inventory)
@@ -122,6 +135,7 @@ def test_everything_is_rotated_by_runs_that_die_and_no_call_fails(lab: Lab, inve
         assert status(lab, old["litellm_gateway_master_key"]) == 200
         used["litellm_gateway_master_key"] = both["litellm_gateway_master_key"]
         assert status(lab, both["litellm_gateway_master_key"]) == 200
+        assert status(lab, session) == 200
         dies(lab, inventory, "Have the database refuse the old ones", "-e", "revoke=true")
         assert lab.playbook("-e", "revoke=true", playbook=PLAYBOOK, inventory=inventory).succeeded
     assert failed == []
@@ -132,6 +146,7 @@ def test_everything_is_rotated_by_runs_that_die_and_no_call_fails(lab: Lab, inve
     changed = {name for name in new.keys() - {"litellm_gateway_previous_master_keys"} if old[name] != new[name]}
     assert changed == {"litellm_gateway_master_key", "postgres17_logins", "postgres17_owner_password"}
     assert status(lab, old["litellm_gateway_master_key"]) == 401
+    eventually(lambda: status(lab, session) == 401)  # a worker keeps it for a minute
     logins = lab.sql("SELECT rolname FROM pg_roles WHERE rolcanlogin AND rolname ~ '_(a|[0-9]+)$'")
     assert sorted(row["rolname"] for row in logins) == sorted(name for its in names(new).values() for name in its)
     kept = lab.script("gateway", "ls /etc/ssl/litellm/client-*.key").split()
